@@ -1,0 +1,53 @@
+# Each target does all of its own set-up: Python 3.11 or newer, make, git and gcc are enough.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+WHEEL  := $(VENV)/dispatchd-wheel
+
+# What the installed package was built from. A checksum rather than times: it also notices files that went away.
+SOURCES   := $(shell find dispatchd pyproject.toml setup.py -type f ! -name '*.pyc' -exec cksum {} + | LC_ALL=C sort | cksum | cut -d' ' -f1)
+INSTALLED := $(VENV)/installed-$(if $(DISPATCHD_PURE),pure,compiled)-$(SOURCES)
+TOOLS     := $(VENV)/tools-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: run test check bench clean
+
+run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
+	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
+
+test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too
+	$(BIN)/pytest tests/unit
+	PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
+
+check: $(INSTALLED) $(TOOLS)  ## Lint, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_architecture.py
+
+bench: $(INSTALLED) $(TOOLS)
+	$(BIN)/python bench/run.py
+
+clean:
+	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/pip:
+	$(PYTHON) -m venv $(VENV)
+
+# Not editable: a compiled module in the checkout would shadow its changed source.
+$(INSTALLED): | $(BIN)/pip
+	rm -rf $(WHEEL) $(VENV)/installed-*
+	@echo "Building dispatchd; compiling takes about a minute"
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir $(WHEEL) .
+	$(BIN)/pip install --quiet $(WHEEL)/*.whl
+	$(BIN)/pip install --quiet --force-reinstall --no-deps $(WHEEL)/*.whl
+	$(BIN)/dispatchd --version
+	@touch $@
+
+$(TOOLS): | $(INSTALLED)
+	rm -f $(VENV)/tools-*
+	$(BIN)/pip install --quiet "$$(echo $(WHEEL)/*.whl)[test,dev]"
+	@touch $@

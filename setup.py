@@ -1,0 +1,61 @@
+"""Compile `dispatchd.amqp` and `dispatchd.model` with mypyc when a wheel is built; pyproject.toml has all the rest.
+
+`DISPATCHD_PURE=1` leaves the compiling out, and so does a machine that cannot compile C: the same source runs interpreted.
+An editable install is never compiled, because an old compiled module would shadow its changed source.
+"""
+
+import os
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.errors import CompileError, PlatformError
+
+COMPILED = ("dispatchd/amqp", "dispatchd/model")
+
+
+def compiler_problem(folder: str) -> str | None:
+    """Say why an extension module cannot be compiled here (no C compiler, no Python headers), or None if it can."""
+    from distutils.ccompiler import new_compiler
+    from distutils.sysconfig import customize_compiler
+
+    probe = Path(folder, "probe.c")
+    probe.write_text("#include <Python.h>\n")
+    try:
+        compiler = new_compiler()
+        customize_compiler(compiler)
+        compiler.compile([str(probe)], output_dir=folder, include_dirs=[sysconfig.get_path("include")])
+    except (CompileError, PlatformError) as error:
+        return str(error)
+    return None
+
+
+def extensions(folder: str) -> list[Extension]:
+    """Return what to compile, as one extension with its generated C in `folder`; nothing for a pure build."""
+    if "bdist_wheel" not in sys.argv:
+        return []
+    if os.environ.get("DISPATCHD_PURE", "0") not in ("", "0"):
+        print("dispatchd: building without compiled modules, as DISPATCHD_PURE asks", file=sys.stderr)
+        return []
+    if problem := compiler_problem(folder):
+        print(f"dispatchd: NO WORKING C COMPILER ({problem}): building without compiled modules", file=sys.stderr)
+        print("dispatchd: the broker works the same, several times slower; install gcc and Python's headers", file=sys.stderr)
+        return []
+
+    from mypyc.build import mypycify
+
+    modules = sorted(str(path) for package in COMPILED for path in Path(package).rglob("*.py"))
+    return mypycify(
+        ["--config-file=pyproject.toml", *(module for module in modules if not module.endswith("__init__.py"))],
+        group_name="dispatchd",
+        opt_level="3",
+        debug_level="0",
+        target_dir=folder,
+    )
+
+
+# A build folder of its own: nothing compiled stays in the checkout, nothing deleted comes back out of an old build.
+with tempfile.TemporaryDirectory(prefix="dispatchd-build-") as build_folder:
+    setup(ext_modules=extensions(build_folder), options={"build": {"build_base": build_folder}})
