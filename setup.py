@@ -1,7 +1,7 @@
 """Compile `dispatchd.amqp` and `dispatchd.model` with mypyc when a wheel is built; pyproject.toml has all the rest.
 
-`DISPATCHD_PURE=1` leaves the compiling out, and so does a machine that cannot compile C: the same source runs interpreted.
-An editable install is never compiled, because an old compiled module would shadow its changed source.
+`DISPATCHD_PURE=1` leaves the compiling out, and so does a machine that cannot compile C: the same source then runs
+interpreted. An editable install is never compiled, because an old compiled module would shadow its changed source.
 """
 
 import os
@@ -40,8 +40,10 @@ def extensions(folder: str) -> list[Extension]:
         print("dispatchd: building without compiled modules, as DISPATCHD_PURE asks", file=sys.stderr)
         return []
     if problem := compiler_problem(folder):
-        print(f"dispatchd: NO WORKING C COMPILER ({problem}): building without compiled modules", file=sys.stderr)
-        print("dispatchd: the broker works the same, several times slower; install gcc and Python's headers", file=sys.stderr)
+        print(f"dispatchd: NO WORKING C COMPILER ({problem}): building without compiled modules.", file=sys.stderr)
+        print(
+            "dispatchd: It works the same, several times slower. gcc and Python's headers are needed.", file=sys.stderr
+        )
         return []
 
     from mypyc.build import mypycify
