@@ -41,16 +41,18 @@ def extensions(folder: str) -> list[Extension]:
         return []
     if problem := compiler_problem(folder):
         print(f"dispatchd: NO WORKING C COMPILER ({problem}): building without compiled modules.", file=sys.stderr)
-        print(
-            "dispatchd: It works the same, several times slower. gcc and Python's headers are needed.", file=sys.stderr
-        )
+        print("dispatchd: It works the same but slower. gcc and Python's headers are needed.", file=sys.stderr)
         return []
 
     from mypyc.build import mypycify
 
     modules = sorted(str(path) for package in COMPILED for path in Path(package).rglob("*.py"))
     return mypycify(
-        ["--config-file=pyproject.toml", *(module for module in modules if not module.endswith("__init__.py"))],
+        [
+            "--config-file=pyproject.toml",
+            f"--cache-dir={folder}",
+            *(module for module in modules if not module.endswith("__init__.py")),
+        ],
         group_name="dispatchd",
         opt_level="3",
         debug_level="0",
@@ -60,4 +62,7 @@ def extensions(folder: str) -> list[Extension]:
 
 # A build folder of its own: nothing compiled stays in the checkout, nothing deleted comes back out of an old build.
 with tempfile.TemporaryDirectory(prefix="dispatchd-build-") as build_folder:
-    setup(ext_modules=extensions(build_folder), options={"build": {"build_base": build_folder}})
+    setup(
+        ext_modules=extensions(build_folder),
+        options={"build": {"build_base": build_folder}, "egg_info": {"egg_base": build_folder}},
+    )
