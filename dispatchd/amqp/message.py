@@ -1,0 +1,95 @@
+"""A message as it travels through the broker: its bytes as they came, and what the broker notes about it."""
+
+from typing import Any
+
+from mypy_extensions import i64
+
+from dispatchd.amqp.errors import AmqpSyntaxError
+from dispatchd.amqp.properties import Properties, encode_header, is_persistent
+
+
+class Message:
+    """One published message, shared by all queues that hold it.
+
+    `address` is the wire form of exchange and routing key (two short strings), `header` the payload of the content
+    header frame, never decoded unless a feature needs a property.
+    """
+
+    __slots__ = (
+        "address",
+        "body",
+        "exchange",
+        "header",
+        "immediate",
+        "mandatory",
+        "message_id",
+        "persistent",
+        "queues",
+        "routing_key",
+        "sequence",
+        "stored_references",
+        "visited",
+    )
+
+    def __init__(
+        self,
+        exchange: str,
+        routing_key: str,
+        address: bytes,
+        header: bytes = b"",
+        body: bytes = b"",
+        mandatory: bool = False,
+        immediate: bool = False,
+        persistent: bool = False,
+    ) -> None:
+        self.exchange: str = exchange
+        self.routing_key: str = routing_key
+        self.address: bytes = address
+        self.header: bytes = header
+        self.body: bytes = body
+        self.mandatory: bool = mandatory
+        self.immediate: bool = immediate
+        self.persistent: bool = persistent
+        self.sequence: i64 = 0  # the publisher's confirm number, 0 = not confirmed
+        self.queues: i64 = 0  # how many queues took it
+        self.visited: set[Any] | None = None  # destinations that exchange-to-exchange routing already reached
+        self.message_id: i64 = 0  # under which it is stored, 0 = not stored
+        self.stored_references: i64 = 0  # how many stored queue entries name it
+
+    @property
+    def size(self) -> int:
+        """Octets of the body."""
+        return len(self.body)
+
+
+def make_message(exchange: str, routing_key: str, properties: Properties, body: bytes) -> Message:
+    """A message that no client published: dead letters, the admin's, tests'.
+
+    Raises ValueError if a name or a property does not fit its wire type.
+    """
+    header = encode_header(len(body), properties)
+    address = make_address(exchange, routing_key)
+    return Message(exchange, routing_key, address, header, body, persistent=is_persistent(header))
+
+
+def make_address(exchange: str, routing_key: str) -> bytes:
+    """`Message.address` of these two. Raises ValueError if one is longer than 255 octets."""
+    name, key = exchange.encode(), routing_key.encode()
+    if len(name) > 255 or len(key) > 255:
+        raise ValueError(f"exchange and routing key have at most 255 octets each, got {len(name)} and {len(key)}")
+    return bytes([len(name)]) + name + bytes([len(key)]) + key
+
+
+def split_address(address: bytes) -> tuple[str, str]:
+    """(exchange, routing key) of a `Message.address`.
+
+    Raises AmqpSyntaxError if it isn't exactly two short strings in UTF-8.
+    """
+    size: i64 = len(address)
+    key: i64 = 1 + i64(address[0]) if size > 0 else size
+    if key >= size or key + 1 + i64(address[key]) != size:
+        raise AmqpSyntaxError("exchange and routing key do not fill the arguments of basic.publish")
+    try:
+        return str(address[1:key], "utf-8"), str(address[key + 1 :], "utf-8")
+    except UnicodeDecodeError:
+        raise AmqpSyntaxError("malformed UTF-8 in exchange or routing key") from None
