@@ -1,0 +1,36 @@
+# The base of both stages: Python 3.11 or newer with venv, on Debian.
+ARG BASE_IMAGE=python:3.13-slim
+
+FROM ${BASE_IMAGE} AS build
+RUN command -v cc >/dev/null \
+    || { apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; }
+WORKDIR /src
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY dispatchd dispatchd
+# pip stays behind in a venv of its own; grep fails the build if the modules were not compiled.
+RUN python3 -m venv /pip \
+    && python3 -m venv --without-pip /opt/dispatchd \
+    && /pip/bin/pip --python /opt/dispatchd/bin/python install --no-cache-dir . \
+    && /opt/dispatchd/bin/dispatchd --version | grep compiled
+
+FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="dispatchd" \
+      org.opencontainers.image.description="A durable AMQP 0-9-1 message broker" \
+      org.opencontainers.image.licenses="MIT"
+COPY --from=build /opt/dispatchd /opt/dispatchd
+ENV PATH=/opt/dispatchd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Group 0 may write too, so that `docker run --user N`, which leaves the group 0, works with a new volume.
+RUN useradd --system --uid 10001 --no-create-home --home-dir /data/dispatchd dispatchd \
+    && install -d -o dispatchd -g 0 -m 0770 /data /data/dispatchd
+USER 10001
+VOLUME /data/dispatchd
+EXPOSE 5672 8080
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["python", "-c", "\
+import http.client, sys; \
+admin = http.client.HTTPConnection('127.0.0.1', 8080, timeout=2); \
+admin.request('GET', '/readyz'); \
+sys.exit(admin.getresponse().status != 200)"]
+# In the entry point rather than in CMD, so that arguments to `docker run` add to these. The peers of a published port
+# come from the bridge, not from loopback; a configuration file with users does away with guest.
+ENTRYPOINT ["dispatchd", "--bind", "0.0.0.0", "--guest-from-anywhere", "--config-file-if-exists", "/etc/dispatchd.json"]
