@@ -1,0 +1,1 @@
+"""What AMQP means, without sockets, actors or clocks: bindings, exchanges, queues, ledgers, definitions."""

@@ -1,0 +1,132 @@
+"""What was declared: exchanges, queues, and their records for the store."""
+
+from base64 import b64decode, b64encode
+from typing import Any
+
+from dispatchd.amqp.field_table import decode_table, encode_table
+from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, Destination
+
+Record = dict[str, Any]
+
+
+class ExchangeDefinition:
+    """A declared exchange; `destination` is what bindings and messages to it hold."""
+
+    __slots__ = ("arguments", "auto_delete", "destination", "durable", "internal", "name", "type")
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        durable: bool = False,
+        auto_delete: bool = False,
+        internal: bool = False,
+        arguments: dict[str, Any] | None = None,
+    ) -> None:
+        self.name = name
+        self.type = type
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.internal = internal
+        self.arguments: dict[str, Any] = arguments or {}
+        self.destination = Destination(EXCHANGE, name)
+
+    def to_record(self) -> Record:
+        """The definition as JSON has it; `arguments` are a field table in base64."""
+        return {
+            "name": self.name,
+            "type": self.type,
+            "durable": self.durable,
+            "auto_delete": self.auto_delete,
+            "internal": self.internal,
+            "arguments": arguments_to_text(self.arguments),
+        }
+
+    def __repr__(self) -> str:
+        return f"exchange {self.name!r}"
+
+
+class QueueDefinition:
+    """A declared queue; `destination` is what bindings and messages to it hold.
+
+    `owner` is the connection of an exclusive queue, None otherwise. `queue_id` is the queue's name in the store.
+    """
+
+    __slots__ = ("arguments", "auto_delete", "destination", "durable", "exclusive", "name", "owner", "queue_id")
+
+    def __init__(
+        self,
+        name: str,
+        queue_id: int,
+        durable: bool = False,
+        auto_delete: bool = False,
+        arguments: dict[str, Any] | None = None,
+        owner: Any = None,
+    ) -> None:
+        self.name = name
+        self.queue_id = queue_id
+        self.durable = durable
+        self.auto_delete = auto_delete
+        self.arguments: dict[str, Any] = arguments or {}
+        self.owner: Any = owner
+        self.exclusive: bool = owner is not None
+        self.destination = Destination(QUEUE, name)
+
+    def to_record(self) -> Record:
+        """The definition as JSON has it; `arguments` are a field table in base64. An owner is not recorded."""
+        return {
+            "name": self.name,
+            "queue_id": self.queue_id,
+            "durable": self.durable,
+            "auto_delete": self.auto_delete,
+            "arguments": arguments_to_text(self.arguments),
+        }
+
+    def __repr__(self) -> str:
+        return f"queue {self.name!r}"
+
+
+def exchange_from_record(record: Record) -> ExchangeDefinition:
+    """The reverse of `ExchangeDefinition.to_record`; raises KeyError, ValueError or AmqpSyntaxError for a damaged one."""
+    return ExchangeDefinition(
+        record["name"],
+        record["type"],
+        record["durable"],
+        record["auto_delete"],
+        record["internal"],
+        arguments_from_text(record["arguments"]),
+    )
+
+
+def queue_from_record(record: Record) -> QueueDefinition:
+    """The reverse of `QueueDefinition.to_record`; raises KeyError, ValueError or AmqpSyntaxError for a damaged one."""
+    return QueueDefinition(
+        record["name"],
+        record["queue_id"],
+        record["durable"],
+        record["auto_delete"],
+        arguments_from_text(record["arguments"]),
+    )
+
+
+def binding_to_record(binding: Binding) -> Record:
+    """A binding as JSON has it; `Catalogue.restore_binding` is the reverse."""
+    return {
+        "source": binding.source,
+        "kind": binding.destination.kind,
+        "destination": binding.destination.name,
+        "routing_key": binding.routing_key,
+        "arguments": arguments_to_text(binding.arguments),
+    }
+
+
+def arguments_to_text(arguments: dict[str, Any]) -> str:
+    """A field table as text, which keeps bytes, decimals and timestamps."""
+    return b64encode(encode_table(arguments)).decode()
+
+
+def arguments_from_text(text: str) -> dict[str, Any]:
+    """The reverse of `arguments_to_text`; raises ValueError or AmqpSyntaxError if it isn't one."""
+    data = b64decode(text, validate=True)
+    table, _end = decode_table(data, 0, len(data))
+    return table

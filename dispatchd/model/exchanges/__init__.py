@@ -1,0 +1,1 @@
+"""The exchange types: one module, and one `RoutingTable`, for each."""

@@ -1,0 +1,107 @@
+"""Routing of batches: which destinations take which messages of one batch."""
+
+from typing import Any
+
+from mypy_extensions import i64
+
+from dispatchd.amqp.message import Message
+from dispatchd.model.binding import Destination
+from dispatchd.model.exchanges.table import RoutingTable
+
+Routes = list[tuple[Destination, list[Message]]]
+
+
+class Publishing:
+    """What one channel published to one exchange in one go, on its way to queues.
+
+    `cost` is the publish credit that the channel gets back when everything is answered.
+    """
+
+    __slots__ = ("awaiting", "channel", "confirm", "cost", "hops", "messages", "refused")
+
+    def __init__(self, channel: Any, messages: list[Message], cost: i64, confirm: bool) -> None:
+        self.channel: Any = channel  # who gets the answers
+        self.messages = messages
+        self.cost: i64 = cost
+        self.confirm = confirm
+        self.hops: i64 = 1  # exchanges that have yet to route it
+        self.awaiting: i64 = 0  # queues that have yet to answer
+        self.refused: list[Message] = []  # to be confirmed with nack
+
+
+class Router:
+    """Groups the messages of a batch by destination, as the bindings of one exchange say."""
+
+    __slots__ = ("table",)
+
+    def __init__(self, table: RoutingTable) -> None:
+        self.table = table
+
+    def route(self, messages: list[Message]) -> Routes:
+        """Pairs of destination and the messages for it, in their order; counts the queues in `message.queues`.
+
+        The lists may be shared between destinations and with the argument: callers only read them.
+        """
+        if self.table.leads_to_exchanges:
+            return self._route_once_each(messages)
+        for message in messages:
+            if message.visited is not None:
+                return self._route_once_each(messages)
+        return self._route_to_queues(messages)
+
+    def _route_to_queues(self, messages: list[Message]) -> Routes:
+        """Where all destinations are queues, nothing comes back here, and only changes of the result matter."""
+        table = self.table
+        by_key_only: bool = table.by_key_only
+        groups: dict[Destination, list[Message]] = {}
+        found: list[Destination] = []
+        key: str = ""
+        start = 0
+        for position, message in enumerate(messages):
+            if position == 0 or not by_key_only or message.routing_key != key:
+                key = message.routing_key
+                matched = table.match(message)
+                if matched is not found:
+                    if position > start:
+                        _extend(groups, found, messages[start:position])
+                    found = matched
+                    start = position
+            message.queues += len(found)
+        if start == 0:
+            return [(destination, messages) for destination in found]
+        _extend(groups, found, messages[start:])
+        return list(groups.items())
+
+    def _route_once_each(self, messages: list[Message]) -> Routes:
+        """On a way through several exchanges a message visits each destination once: diamonds and loops are legal."""
+        groups: dict[Destination, list[Message]] = {}
+        for message in messages:
+            visited = message.visited
+            if visited is None:
+                visited = message.visited = set()
+            for destination in self.table.match(message):
+                if destination in visited:
+                    continue
+                visited.add(destination)
+                if destination.is_queue:
+                    message.queues += 1
+                taken = groups.get(destination)
+                if taken is None:
+                    groups[destination] = [message]
+                else:
+                    taken.append(message)
+        return list(groups.items())
+
+
+def _extend(groups: dict[Destination, list[Message]], destinations: list[Destination], run: list[Message]) -> None:
+    for destination in destinations:
+        taken = groups.get(destination)
+        if taken is None:
+            groups[destination] = run if len(destinations) == 1 else run.copy()
+        else:
+            taken.extend(run)
+
+
+def unroutable(messages: list[Message]) -> list[Message]:
+    """The messages that no queue took, once every exchange on their way has routed them."""
+    return [message for message in messages if message.queues == 0]
