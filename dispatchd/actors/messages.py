@@ -1,0 +1,426 @@
+"""The vocabulary of the actors: whoever reads this file knows the whole conversation.
+
+Messages of the data path are plural: one carries everything that one read of a socket brought for its receiver. Each
+message that somebody waits for knows how to be refused, so that a receiver that failed, stopped or is quarantined never
+leaves a channel waiting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+from dispatchd.amqp.errors import AmqpError, ChannelException, ConnectionException
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+    from dispatchd.amqp.frame_parser import ChannelInput
+    from dispatchd.amqp.message import Message
+    from dispatchd.amqp.methods import Method
+    from dispatchd.model.binding import Binding
+    from dispatchd.model.consumer import Consumer
+    from dispatchd.model.entry import QueueEntry
+    from dispatchd.model.router import Publishing
+
+
+class Unavailable(ChannelException):
+    """An actor that a method needs has failed, stopped or is quarantined: 541, for this channel alone."""
+
+    code: ClassVar[int] = 541
+    constant: ClassVar[str] = "INTERNAL_ERROR"
+
+
+class ActorMessage:
+    """What actors send one another."""
+
+    __slots__ = ()
+
+    reaches_quarantined: ClassVar[bool] = False
+
+    def refuse(self, reason: str) -> None:
+        """Tell whoever waits for an answer that there will be none. By default nobody waits."""
+
+
+# --- Everybody
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot(ActorMessage):
+    """Asked by the admin: the answer is a dictionary, ready for JSON."""
+
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Restart(ActorMessage):
+    """An operator wants a new state, and an end of quarantine."""
+
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Killed(ActorMessage):
+    """What an actor finds in its mailbox when its greenlet was killed while it waited there."""
+
+    cause: BaseException
+    reaches_quarantined: ClassVar[bool] = True
+
+
+# --- The way of a message: socket, channel, exchange, queue, channel, socket
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived(ActorMessage):
+    """Reader to connection, connection to channel: what one read brought, and the violation that ended it."""
+
+    inputs: list[ChannelInput]
+    failure: ConnectionException | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route(ActorMessage):
+    """Channel to exchange, exchange to exchange: find the queues for these messages."""
+
+    publishing: Publishing
+    messages: list[Message]
+
+    def refuse(self, reason: str) -> None:
+        self.publishing.hops -= 1
+        self.publishing.channel.tell(Routed(self.publishing, refused=self.messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Routed(ActorMessage):
+    """Exchange to channel: every exchange on the way is done; `returned` were mandatory and no queue took them."""
+
+    publishing: Publishing
+    returned: list[Message] = field(default_factory=list)
+    refused: list[Message] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueue(ActorMessage):
+    """Exchange to queue."""
+
+    publishing: Publishing
+    messages: list[Message]
+
+    def refuse(self, reason: str) -> None:
+        self.publishing.channel.tell(Accepted(self.publishing, refused=self.messages))
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted(ActorMessage):
+    """Queue to channel: what was published is in the queue, so what the channel does next will see it.
+
+    `stored`: a `Committed` for it follows. `held`: the queue keeps the publish credit until a `Released`.
+    """
+
+    publishing: Publishing
+    stored: bool = False
+    held: bool = False
+    refused: list[Message] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Released(ActorMessage):
+    """Queue to channel: the publish credit that an `Accepted` held back."""
+
+    publishing: Publishing
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver(ActorMessage):
+    """Queue to channel."""
+
+    consumer: Consumer
+    entries: list[QueueEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Settle(ActorMessage):
+    """Channel to queue: these were acknowledged, or rejected for good."""
+
+    entries: list[QueueEntry]
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Requeue(ActorMessage):
+    """Channel to queue: these go back to where they were."""
+
+    entries: list[QueueEntry]
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch(ActorMessage):
+    """To a queue, also from itself: a consumer has room again, or there was more to deliver than fits one turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewCredit(ActorMessage):
+    """A queue's timer to itself: see whether its consumers keep up with what it holds back."""
+
+
+# --- AMQP methods that another actor carries out for a channel
+
+
+@dataclass(frozen=True, slots=True)
+class Request(ActorMessage):
+    """Channel to vhost or queue: carry out this method. The answer is `Done`, `Got` or `Denied`.
+
+    `owner` is the number of the connection, which owns exclusive queues.
+    """
+
+    reply_to: Ref
+    method: Method
+    owner: int
+
+    def refuse(self, reason: str) -> None:
+        self.reply_to.tell(Denied(self, Unavailable(reason)))
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe(Request):
+    """Channel to queue: a basic.consume with the consumer that is to be added."""
+
+    consumer: Consumer
+
+
+@dataclass(frozen=True, slots=True)
+class Done(ActorMessage):
+    """The method was carried out; `reply` is the method to answer with."""
+
+    request: Request
+    reply: Method
+
+
+@dataclass(frozen=True, slots=True)
+class Got(ActorMessage):
+    """Queue to channel: the answer to a basic.get; None when the queue is empty."""
+
+    request: Request
+    entry: QueueEntry | None
+    message_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Denied(ActorMessage):
+    """The method could not be carried out; the error closes the channel or the connection."""
+
+    request: Request
+    error: AmqpError
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe(ActorMessage):
+    """Channel to queue: the channel is closing, its consumer goes. Nobody waits for an answer."""
+
+    consumer: Consumer
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerCancelled(ActorMessage):
+    """Queue to channel: the queue is gone or quarantined (RabbitMQ's consumer_cancel_notify)."""
+
+    consumer: Consumer
+
+
+# --- Vhost, its exchanges and its queues
+
+
+@dataclass(frozen=True, slots=True)
+class Bind(ActorMessage):
+    """Vhost to exchange; `then` is passed on when it is done."""
+
+    binding: Binding
+    then: Done | None = None
+
+    def refuse(self, reason: str) -> None:
+        if self.then is not None:
+            self.then.request.refuse(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Unbind(ActorMessage):
+    """Vhost to exchange; `then` is passed on when it is done."""
+
+    binding: Binding
+    then: Done | None = None
+
+    def refuse(self, reason: str) -> None:
+        if self.then is not None:
+            self.then.request.refuse(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteQueue(ActorMessage):
+    """Queue to vhost: its conditions are met, remove it. Without a request it deletes itself (auto-delete)."""
+
+    queue: Ref
+    name: str
+    message_count: int
+    request: Request | None = None
+
+    def refuse(self, reason: str) -> None:
+        if self.request is not None:
+            self.request.refuse(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Retire(ActorMessage):
+    """Vhost to queue or exchange: it has been deleted; `then` is passed on when it has let go of everything."""
+
+    then: Done | None = None
+    reaches_quarantined: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        if self.then is not None:
+            self.then.request.refuse(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseOwner(ActorMessage):
+    """Connection to vhost: the connection closes, its exclusive queues go. Answered with `OwnerReleased`."""
+
+    owner: int
+    reply_to: Ref
+    reaches_quarantined: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        self.reply_to.tell(OwnerReleased())
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerReleased(ActorMessage):
+    """Vhost to connection."""
+
+
+# --- Connection and its channels
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticate(ActorMessage):
+    """Connection to authenticator. `peer` is the address of the other end of the socket."""
+
+    reply_to: Ref
+    user: str
+    password: bytes = field(repr=False)
+    peer: str
+
+    def refuse(self, reason: str) -> None:
+        self.reply_to.tell(Authenticated(self.user, accepted=False))
+
+
+@dataclass(frozen=True, slots=True)
+class Authenticated(ActorMessage):
+    """Authenticator to connection."""
+
+    user: str
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected(ActorMessage):
+    """Reader to connection: nothing comes any more. Connection to channel: let go of everything."""
+
+    reason: str
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Drained(ActorMessage):
+    """Writer to connection, connection to channel: deliveries had to wait for the socket, which has room again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelFailed(ActorMessage):
+    """Channel to connection: something that closes the connection happened on this channel."""
+
+    error: AmqpError
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelGone(ActorMessage):
+    """Channel to connection: the channel is closed on both sides, its number is free."""
+
+    number: int
+    channel: Ref
+
+
+@dataclass(frozen=True, slots=True)
+class CloseConnection(ActorMessage):
+    """Broker or admin to connection: close it with 320 CONNECTION_FORCED and this text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionGone(ActorMessage):
+    """Connection to broker."""
+
+    connection: Ref
+
+
+# --- Persistence
+
+
+@dataclass(frozen=True, slots=True)
+class Add(ActorMessage):
+    """Queue to persistence: store these; `publishing` is told when they are on disk."""
+
+    queue_id: int
+    entries: list[QueueEntry]
+    publishing: Publishing | None = None
+
+    def refuse(self, reason: str) -> None:
+        if self.publishing is not None:
+            refused = [entry.message for entry in self.entries]
+            self.publishing.channel.tell(Committed([self.publishing], refused))
+
+
+@dataclass(frozen=True, slots=True)
+class Delete(ActorMessage):
+    """Queue to persistence: these need not be kept any more."""
+
+    queue_id: int
+    entries: list[QueueEntry]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark(ActorMessage):
+    """Queue to persistence: everything up to this position was delivered once, and is redelivered after a crash."""
+
+    queue_id: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Define(ActorMessage):
+    """Vhost to persistence: store (or with None remove) these records; then `then` goes to its receiver.
+
+    `dropped_queues` are the ids of queues whose entries go with their definition.
+    """
+
+    records: list[tuple[bytes, bytes | None]]
+    dropped_queues: list[int] = field(default_factory=list)
+    then: tuple[Ref, ActorMessage] | None = None
+
+    def refuse(self, reason: str) -> None:
+        if self.then is not None:
+            self.then[1].refuse(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(ActorMessage):
+    """Persistence to channel: these publishings are on disk, or were settled before they had to be."""
+
+    publishings: list[Publishing]
+    refused: list[Message] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Flush(ActorMessage):
+    """Asked at shutdown: answered when everything that was told before is on disk."""

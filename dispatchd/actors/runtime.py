@@ -1,0 +1,262 @@
+"""Actors on gevent: what Pykka leaves to implementors of actor types, and what a broker needs beyond it.
+
+Pykka isolates nothing by itself: an exception in a `tell` kills the actor with its queued messages, and a BaseException
+(`gevent.Timeout`, `GreenletExit`) stops every actor of the process. So nothing leaves `on_receive` here. A failure is
+recorded, the sender is told, and the actor goes on with a new state under the same reference and with the same mailbox.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from itertools import count
+from typing import Any, ClassVar, TypeVar, cast
+
+import gevent
+import pykka
+from pykka._envelope import Envelope
+from pykka.messages import _ActorStop
+
+from dispatchd.actors.failures import Failure, FailureHistory
+from dispatchd.actors.mailbox import Mailbox
+from dispatchd.actors.messages import ActorMessage, Killed, Restart, Snapshot
+
+logger = logging.getLogger(__name__)
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+RUNNING = "running"
+PAUSED = "paused"
+QUARANTINED = "quarantined"
+STOPPED = "stopped"
+
+
+def receives(message_type: type) -> Callable[[Handler], Handler]:
+    """Mark a method of an actor as the one that handles messages of this type."""
+
+    def mark(handler: Handler) -> Handler:
+        handler.__dict__.setdefault("receives", []).append(message_type)
+        return handler
+
+    return mark
+
+
+class Ref(pykka.ActorRef["Actor"]):
+    """A reference that may outlive its actor: a message to a stopped one is refused, never lost without a word."""
+
+    def __init__(self, actor: Actor) -> None:
+        super().__init__(actor)
+        self.name = actor.name
+
+    def tell(self, message: ActorMessage) -> None:
+        """Put a message into the actor's mailbox; if it has stopped, refuse the message to whoever waits for it."""
+        if self.actor_stopped.is_set():
+            message.refuse(f"{self.name} has stopped")
+        else:
+            self.actor_inbox.put(Envelope(message))
+
+
+class System:
+    """All actors of one broker, by number: what the admin looks at from outside."""
+
+    def __init__(self) -> None:
+        self.actors: dict[int, Actor] = {}
+        self._numbers = count(1)
+
+    def register(self, actor: Actor) -> int:
+        """Take an actor in; returns its number, unique in this system."""
+        number = next(self._numbers)
+        self.actors[number] = actor
+        return number
+
+    def unregister(self, actor: Actor) -> None:
+        """Forget an actor that has stopped."""
+        self.actors.pop(actor.number, None)
+
+
+class Actor(pykka.Actor):
+    """An actor with a name, a parent, handlers by message type, and figures that are read from outside.
+
+    Subclasses mark their handlers with `@receives(MessageType)` and may override `restarted`, `quarantined`, `revived`
+    and `on_stop`.
+    """
+
+    kind: ClassVar[str] = "actor"
+    _handlers: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {}
+
+    actor_inbox: Mailbox
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls._handlers = dict(cls._handlers)
+        for attribute in vars(cls).values():
+            for message_type in getattr(attribute, "receives", ()):
+                cls._handlers[message_type] = attribute
+
+    def __init__(self, system: System, name: str, parent: Ref | None) -> None:
+        self.name = name
+        super().__init__()
+        self._actor_ref = Ref(self)
+        self.system = system
+        self.parent = parent
+        self.failures = FailureHistory()
+        self.handled = 0
+        self.busy = 0.0
+        self.restarts = 0
+        self.is_quarantined = False
+        self.handling: Any = None
+        self.handling_since = 0.0
+        self.number = system.register(self)
+        self.parent_number = parent.number if parent is not None else None
+
+    @property
+    def ref(self) -> Ref:
+        """The reference to hand out."""
+        return cast("Ref", self._actor_ref)
+
+    @property
+    def state(self) -> str:
+        """One of running, paused, quarantined, stopped."""
+        if self.actor_stopped.is_set():
+            return STOPPED
+        if self.is_quarantined:
+            return QUARANTINED
+        return RUNNING if self.actor_inbox.permits is None else PAUSED
+
+    # What Pykka leaves to implementors of actor types. Its global registry is not used: taking an actor out of it costs
+    # time in proportion to the number of actors.
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return Mailbox()
+
+    @staticmethod
+    def _create_future() -> pykka.Future[Any]:
+        return pykka.ThreadingFuture()
+
+    def _start_actor_loop(self) -> None:
+        self.greenlet = gevent.spawn(self._actor_loop)
+        self.greenlet.name = f"{self.kind} {self.name}"
+
+    def _actor_loop_teardown(self) -> None:
+        self.system.unregister(self)
+        for envelope in self.actor_inbox.drain():
+            if envelope.reply_to is not None:
+                envelope.reply_to.set(None)
+            elif not isinstance(envelope.message, _ActorStop | Killed):
+                self._refuse(envelope.message, f"{self.name} has stopped")
+
+    def begin(self) -> Ref:
+        """Start the actor's greenlet; returns the actor's reference."""
+        self._start_actor_loop()
+        return self.ref
+
+    def end(self) -> None:
+        """Stop after the message that is being handled: what waits in the mailbox is refused."""
+        if not self.actor_stopped.is_set():
+            self.actor_inbox.put_first(Envelope(_ActorStop()))
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle one message. Whatever happens, nothing is raised."""
+        started = time.perf_counter()
+        self.handling, self.handling_since = message, started
+        try:
+            handler = self._handlers.get(type(message))
+            if handler is None:
+                raise TypeError(f"a {self.kind} does not understand {message!r}")
+            if self.is_quarantined and not message.reaches_quarantined:
+                message.refuse(self._quarantine_reason())
+                return None
+            return handler(self, message)
+        except BaseException as error:  # noqa: BLE001 - gevent.Timeout and GreenletExit would stop every actor
+            self._fail(message, error)
+            return None
+        finally:
+            self.handling = None
+            self.handled += 1
+            self.busy += time.perf_counter() - started
+
+    def _fail(self, message: Any, error: BaseException) -> None:
+        failure = Failure.of(self.name, message, error)
+        too_many = self.failures.add(failure, time.monotonic())
+        logger.error("%s %s failed: %s\n%s", self.kind, self.name, failure.error, failure.traceback)
+        self._refuse(message, f"{self.kind} {self.name} failed: {failure.error}")
+        if too_many:
+            self._quarantine()
+        else:
+            self._restart()
+
+    def _refuse(self, message: Any, reason: str) -> None:
+        try:
+            message.refuse(reason)
+        except Exception:
+            logger.exception("%s %s could not refuse %r", self.kind, self.name, message)
+
+    def _restart(self) -> None:
+        self.restarts += 1
+        try:
+            self.restarted()
+        except BaseException as error:  # noqa: BLE001 - as in on_receive
+            self.failures.add(Failure.of(self.name, "restart", error), time.monotonic())
+            logger.exception("%s %s could not be restarted", self.kind, self.name)
+            self._quarantine()
+
+    def _quarantine(self) -> None:
+        self.is_quarantined = True
+        logger.error("%s %s is quarantined: it failed too often", self.kind, self.name)
+        try:
+            self.quarantined(self._quarantine_reason())
+        except Exception:
+            logger.exception("%s %s could not say goodbye", self.kind, self.name)
+
+    def _quarantine_reason(self) -> str:
+        last = self.failures.last
+        return f"{self.kind} {self.name} is quarantined after repeated failures: {last.error if last else 'unknown'}"
+
+    def restarted(self) -> None:
+        """Build a new state after a failure; the reference and the mailbox stay. Raising means quarantine."""
+
+    def quarantined(self, reason: str) -> None:
+        """Take leave of whoever relies on this actor; from now on its messages are refused."""
+
+    @receives(Restart)
+    def on_restart(self, _message: Restart) -> None:
+        """An operator's restart: a new state, and out of quarantine."""
+        self.is_quarantined = False
+        self.failures.forgive()
+        self._restart()
+
+    @receives(Killed)
+    def on_killed(self, message: Killed) -> None:
+        """The greenlet was killed while it waited: a failure like any other, of this actor alone."""
+        raise RuntimeError(f"killed: {message.cause!r}")
+
+    @receives(Snapshot)
+    def on_snapshot(self, _message: Snapshot) -> dict[str, Any]:
+        """What the admin shows of this actor."""
+        return self.snapshot()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Facts about the actor's state, ready for JSON."""
+        return {"name": self.name}
+
+    def vitals(self) -> dict[str, Any]:
+        """The actor's row in the admin, read from outside: it needs no help of the actor, which may be stuck."""
+        last = self.failures.last
+        running = time.perf_counter() - self.handling_since if self.handling is not None else 0.0
+        return {
+            "id": self.number,
+            "kind": self.kind,
+            "name": self.name,
+            "parent": self.parent_number,
+            "state": self.state,
+            "mailbox_depth": len(self.actor_inbox),
+            "mailbox_peak": self.actor_inbox.peak,
+            "oldest_ms": round(self.actor_inbox.oldest_age() * 1000, 3),
+            "handled": self.handled,
+            "busy_ms": round((self.busy + running) * 1000, 3),
+            "failures": self.failures.total,
+            "restarts": self.restarts,
+            "last_failure": last.summary() if last else None,
+        }

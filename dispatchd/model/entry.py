@@ -1,0 +1,33 @@
+"""One message in one queue: the unit that queues order, ledgers track and the journal stores."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from mypy_extensions import i64
+
+if TYPE_CHECKING:
+    from dispatchd.amqp.message import Message
+    from dispatchd.model.consumer import Consumer
+
+NOT_STORED: Final = -1
+STORED: Final = -2
+
+
+class QueueEntry:
+    """A message's place in a queue.
+
+    `position` grows by one with each message that the queue takes; a requeued entry goes back to it.
+    `consumer` is who holds the entry unacknowledged (None while it is ready, and after a basic.get).
+    `slot` is the journal's: NOT_STORED, STORED, or its index in the batch that is still to be written.
+    """
+
+    __slots__ = ("consumer", "message", "position", "queue", "redelivered", "slot")
+
+    def __init__(self, message: Message, queue: Any, position: i64) -> None:
+        self.message: Message = message
+        self.queue: Any = queue
+        self.position: i64 = position
+        self.redelivered: bool = False
+        self.consumer: Consumer | None = None
+        self.slot: i64 = NOT_STORED

@@ -1,0 +1,152 @@
+"""What the next commit must change, gathered so that an add and a delete that meet in it cost nothing.
+
+The idea is the seed's: most persistent messages are acknowledged before the next write is due, and those never reach
+the disk. Content that several queues share is written with the first entry that survives, and removed with the last.
+"""
+
+from __future__ import annotations
+
+from mypy_extensions import i64
+
+from dispatchd.model.entry import NOT_STORED, STORED, QueueEntry
+from dispatchd.model.records import encode_content, encode_shared_entry, encode_whole_entry, entry_key, id_key
+
+
+class Changes:
+    """One batch as the store writes it: keys and values, in the order of the keys of each queue.
+
+    `definitions` maps a key to its new record, or to None where it is to be removed. `dropped_queues` are queue keys
+    whose entries and mark go; what `entries` adds comes after them.
+    """
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[bytes, bytes]] = []
+        self.contents: list[tuple[bytes, bytes]] = []
+        self.deleted_entries: list[bytes] = []
+        self.deleted_contents: list[bytes] = []
+        self.marks: list[tuple[bytes, bytes]] = []
+        self.dropped_queues: list[bytes] = []
+        self.definitions: dict[bytes, bytes | None] = {}
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return not (
+            self.entries
+            or self.deleted_entries
+            or self.deleted_contents
+            or self.marks
+            or self.dropped_queues
+            or self.definitions
+        )
+
+
+class Journal:
+    """Adds, deletes and marks since the last `seal`. Queue ids and positions are the queues' own."""
+
+    def __init__(self, next_message_id: i64 = 1) -> None:
+        self._next_message_id: i64 = next_message_id
+        self._adds: list[QueueEntry | None] = []
+        self._queue_ids: list[i64] = []
+        self._live_adds: i64 = 0
+        self._deleted_entries: list[bytes] = []
+        self._deleted_contents: list[bytes] = []
+        self._marks: dict[i64, i64] = {}
+        self._dropped_queues: list[i64] = []
+        self._definitions: dict[bytes, bytes | None] = {}
+        self.added: i64 = 0
+        self.cancelled: i64 = 0
+
+    def add(self, queue_id: i64, entries: list[QueueEntry]) -> None:
+        """Store these entries of a durable queue."""
+        slot: i64 = len(self._adds)
+        for entry in entries:
+            message = entry.message
+            if message.queues > 1 and not message.message_id:
+                message.message_id = self._next_message_id
+                self._next_message_id += 1
+            message.stored_references += 1
+            entry.slot = slot
+            slot += 1
+            self._adds.append(entry)
+            self._queue_ids.append(queue_id)
+        self._live_adds += len(entries)
+        self.added += len(entries)
+
+    def delete(self, queue_id: i64, entries: list[QueueEntry]) -> None:
+        """Forget these entries; those that were never stored are passed over."""
+        for entry in entries:
+            slot = entry.slot
+            if slot == NOT_STORED:
+                continue
+            entry.slot = NOT_STORED
+            message = entry.message
+            message.stored_references -= 1
+            if slot == STORED:
+                self._deleted_entries.append(entry_key(queue_id, entry.position))
+            else:
+                self._adds[slot] = None
+                self._live_adds -= 1
+                self.cancelled += 1
+            if message.stored_references == 0 and message.content_stored:
+                message.content_stored = False
+                self._deleted_contents.append(id_key(message.message_id))
+
+    def mark(self, queue_id: i64, position: i64) -> None:
+        """Note that this queue delivered everything up to `position` at least once."""
+        self._marks[queue_id] = position
+
+    def drop_queue(self, queue_id: i64) -> None:
+        """Forget all that is stored of a queue, whoever still holds entries of it."""
+        for slot in range(len(self._adds)):
+            entry = self._adds[slot]
+            if entry is not None and self._queue_ids[slot] == queue_id:
+                self.delete(queue_id, [entry])
+        self._marks.pop(queue_id, None)
+        self._dropped_queues.append(queue_id)
+
+    def define(self, key: bytes, record: bytes | None) -> None:
+        """Store a definition, or remove it with None."""
+        self._definitions[key] = record
+
+    def is_empty(self) -> bool:
+        """Whether a commit would change nothing."""
+        return not (
+            self._live_adds
+            or self._deleted_entries
+            or self._deleted_contents
+            or self._marks
+            or self._dropped_queues
+            or self._definitions
+        )
+
+    def seal(self) -> Changes:
+        """Close the batch, count its entries as stored, and begin the next one."""
+        changes = Changes()
+        for slot in range(len(self._adds)):
+            entry = self._adds[slot]
+            if entry is None:
+                continue
+            entry.slot = STORED
+            message = entry.message
+            key = entry_key(self._queue_ids[slot], entry.position)
+            if message.message_id:
+                if not message.content_stored:
+                    message.content_stored = True
+                    changes.contents.append((id_key(message.message_id), encode_content(message)))
+                changes.entries.append((key, encode_shared_entry(message)))
+            else:
+                changes.entries.append((key, encode_whole_entry(message)))
+        changes.deleted_entries = self._deleted_entries
+        changes.deleted_contents = self._deleted_contents
+        changes.marks = [(id_key(queue_id), id_key(position)) for queue_id, position in self._marks.items()]
+        changes.dropped_queues = [id_key(queue_id) for queue_id in self._dropped_queues]
+        changes.definitions = self._definitions
+        self._adds = []
+        self._queue_ids = []
+        self._live_adds = 0
+        self._deleted_entries = []
+        self._deleted_contents = []
+        self._marks = {}
+        self._dropped_queues = []
+        self._definitions = {}
+        return changes

@@ -1,0 +1,116 @@
+"""Delivery tags of one channel, and what is out under them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from librt.strings import BytesWriter
+from mypy_extensions import i64
+
+from dispatchd.amqp.encoder import encode_get_ok, write_deliver
+from dispatchd.model.flow import DELIVERY_OVERHEAD
+
+if TYPE_CHECKING:
+    from dispatchd.model.consumer import Consumer
+    from dispatchd.model.entry import QueueEntry
+    from dispatchd.model.flow import ChannelWindow
+
+ALL_KNOWN: Final = -1
+
+
+class DeliveryLedger:
+    """The only owner of what one channel was given and has not settled, ordered by delivery tag."""
+
+    def __init__(self, channel: i64, frame_max: i64, window: ChannelWindow) -> None:
+        self.channel: i64 = channel
+        self.frame_max: i64 = frame_max
+        self.window: ChannelWindow = window
+        self.last_tag: i64 = 0
+        self.unacked: dict[i64, QueueEntry] = {}
+
+    def encode_deliveries(self, consumer: Consumer, entries: list[QueueEntry]) -> bytes:
+        """Give each entry its tag and return the frames of all of them."""
+        out = BytesWriter()
+        channel = self.channel
+        frame_max = self.frame_max
+        prefix = consumer.deliver_prefix
+        no_ack = consumer.no_ack
+        unacked = self.unacked
+        tag = self.last_tag
+        size: i64 = 0
+        for entry in entries:
+            tag += 1
+            message = entry.message
+            if not no_ack:
+                unacked[tag] = entry
+            size += message.size + DELIVERY_OVERHEAD
+            write_deliver(out, channel, prefix, tag, entry.redelivered, message, frame_max)
+        self.last_tag = tag
+        consumer.outlet.reserved -= size
+        return out.getvalue()
+
+    def encode_get_ok(self, entry: QueueEntry, message_count: i64, no_ack: bool) -> bytes:
+        """The answer to a basic.get; the entry is noted unless no acknowledgement is expected."""
+        self.last_tag += 1
+        if not no_ack:
+            self.unacked[self.last_tag] = entry
+            self.window.unacked += 1
+        return encode_get_ok(
+            self.channel, self.last_tag, entry.redelivered, entry.message, message_count, self.frame_max
+        )
+
+    def settle(self, acks: list[i64]) -> tuple[list[tuple[Any, list[QueueEntry]]], int]:
+        """Take out what `acks` (tag * 2 + multiple) name: the entries of each queue, and the first unknown tag.
+
+        ALL_KNOWN stands for "none": what follows an unknown tag isn't settled (RabbitMQ: 406 closes the channel).
+        """
+        unacked = self.unacked
+        by_queue: dict[Any, list[QueueEntry]] = {}
+        current: Any = None
+        batch: list[QueueEntry] = []
+        unknown: i64 = ALL_KNOWN
+        for ack in acks:
+            tag: i64 = ack >> 1
+            if ack & 1:
+                taken = self.take_multiple(tag)
+                if not taken and tag != 0:
+                    unknown = tag
+                    break
+            else:
+                entry = unacked.pop(tag, None)
+                if entry is None:
+                    unknown = tag
+                    break
+                self.window.unacked -= 1
+                if current is entry.queue:
+                    batch.append(entry)
+                    continue
+                taken = [entry]
+            for entry in taken:
+                if current is not entry.queue:
+                    current = entry.queue
+                    found = by_queue.get(current)
+                    if found is None:
+                        found = by_queue[current] = []
+                    batch = found
+                batch.append(entry)
+        return list(by_queue.items()), unknown
+
+    def take_multiple(self, tag: i64) -> list[QueueEntry]:
+        """Take out everything up to `tag`; 0 means everything (AMQP 0-9-1, basic.ack, rule "multiple")."""
+        unacked = self.unacked
+        taken: list[QueueEntry] = []
+        tags: list[i64] = []
+        for known in unacked:
+            if known > tag and tag != 0:
+                break
+            tags.append(known)
+        for known in tags:
+            taken.append(unacked.pop(known))
+        self.window.unacked -= len(taken)
+        return taken
+
+    def take_all(self) -> list[tuple[Any, list[QueueEntry]]]:
+        """Take out everything, grouped by queue: basic.recover, or the end of the channel."""
+        groups, _ = self.settle([1])
+        return groups

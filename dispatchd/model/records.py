@@ -1,0 +1,97 @@
+"""How messages look at rest: keys and values of the store, the same for every kind of store.
+
+Keys are big-endian, so that the order of keys is the order of the queue. A message that went to one queue is stored
+inside its entry; one that several queues share is stored once, as a content, and its entries name it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be, write_i16_be, write_i32_be, write_i64_be
+from mypy_extensions import i16, i32, i64
+
+from dispatchd.amqp.message import Message, split_address
+from dispatchd.amqp.properties import is_persistent
+
+WHOLE: Final = 0
+SHARED: Final = 1
+_ADDRESS_AND_HEADER_SIZES: Final = 6
+
+
+def id_key(number: i64) -> bytes:
+    """The key of a queue or of a content: 8 bytes."""
+    out = BytesWriter()
+    write_i64_be(out, number)
+    return out.getvalue()
+
+
+def entry_key(queue_id: i64, position: i64) -> bytes:
+    """The key of an entry: 16 bytes, ordered by queue, then by position."""
+    out = BytesWriter()
+    write_i64_be(out, queue_id)
+    write_i64_be(out, position)
+    return out.getvalue()
+
+
+def split_entry_key(key: bytes) -> tuple[int, int]:
+    """The queue id and the position in an entry's key."""
+    return read_i64_be(key, 0), read_i64_be(key, 8)
+
+
+def read_id(data: bytes, at: i64 = 0) -> int:
+    """The 8-byte number at `at`."""
+    return read_i64_be(data, at)
+
+
+def _write_content(out: BytesWriter, message: Message) -> None:
+    write_i16_be(out, i16(len(message.address)))
+    write_i32_be(out, i32(len(message.header)))
+    out.write(message.address)
+    out.write(message.header)
+    out.write(message.body)
+
+
+def encode_content(message: Message) -> bytes:
+    """A content's value: sizes of address and header, address, content header, body."""
+    out = BytesWriter()
+    _write_content(out, message)
+    return out.getvalue()
+
+
+def encode_whole_entry(message: Message) -> bytes:
+    """The value of an entry that holds its message itself."""
+    out = BytesWriter()
+    out.append(WHOLE)
+    _write_content(out, message)
+    return out.getvalue()
+
+
+def encode_shared_entry(message: Message) -> bytes:
+    """The value of an entry whose message is a content of its own."""
+    out = BytesWriter()
+    out.append(SHARED)
+    write_i64_be(out, message.message_id)
+    return out.getvalue()
+
+
+def decode_content(data: bytes, at: i64 = 0) -> Message:
+    """The message in a content's value, or in a whole entry's from byte 1.
+
+    Raises ValueError when the sizes in it don't fit.
+    """
+    size: i64 = len(data)
+    if size < at + _ADDRESS_AND_HEADER_SIZES:
+        raise ValueError(f"a stored message of {size} bytes is too short")
+    address_size: i64 = i64(read_i16_be(data, at)) & 0xFFFF
+    header_size: i64 = i64(read_i32_be(data, at + 2))
+    header_at: i64 = at + _ADDRESS_AND_HEADER_SIZES + address_size
+    body_at: i64 = header_at + header_size
+    if header_size < 0 or body_at > size:
+        raise ValueError(f"a stored message of {size} bytes claims more than it has")
+    address = data[at + _ADDRESS_AND_HEADER_SIZES : header_at]
+    header = data[header_at:body_at]
+    exchange, routing_key = split_address(address)
+    message = Message(exchange, routing_key, address, header, data[body_at:])
+    message.persistent = is_persistent(header)
+    return message
