@@ -42,7 +42,7 @@ $(INSTALLED): | $(BIN)/pip
 	rm -rf $(WHEEL) $(VENV)/installed-* $(VENV)/build.log
 	@echo "Building dispatchd; compiling takes about a minute"
 	$(BIN)/pip wheel --quiet --log $(VENV)/build.log --no-deps --wheel-dir $(WHEEL) .
-	@grep -o ' dispatchd: .*' $(VENV)/build.log >&2 || true
+	@grep -o 'dispatchd setup: .*' $(VENV)/build.log >&2 || true
 	$(BIN)/pip install --quiet $(WHEEL)/*.whl
 	$(BIN)/pip install --quiet --force-reinstall --no-deps $(WHEEL)/*.whl
 	$(BIN)/dispatchd --version

@@ -37,11 +37,11 @@ def extensions(folder: str) -> list[Extension]:
     if "bdist_wheel" not in sys.argv:
         return []
     if os.environ.get("DISPATCHD_PURE", "0") not in ("", "0"):
-        print("dispatchd: building without compiled modules, as DISPATCHD_PURE asks", file=sys.stderr)
+        print("dispatchd setup: building without compiled modules, as DISPATCHD_PURE asks", file=sys.stderr)
         return []
     if problem := compiler_problem(folder):
-        print(f"dispatchd: NO WORKING C COMPILER ({problem}): building without compiled modules.", file=sys.stderr)
-        print("dispatchd: It works the same but slower. gcc and Python's headers are needed.", file=sys.stderr)
+        print(f"dispatchd setup: NO WORKING C COMPILER ({problem}): building without compiled modules.", file=sys.stderr)
+        print("dispatchd setup: It works the same but slower. gcc and Python's headers are needed.", file=sys.stderr)
         return []
 
     from mypyc.build import mypycify
