@@ -28,11 +28,11 @@ class AmqpError(Exception):
         super().__init__(self.text)
 
 
-class ChannelException(AmqpError):
+class ChannelException(AmqpError):  # noqa: N818 - a channel exception is what the specification calls it
     """Closes the channel with channel.close; the connection goes on."""
 
 
-class ConnectionException(AmqpError):
+class ConnectionException(AmqpError):  # noqa: N818 - likewise
     """Closes the connection with connection.close."""
 
 

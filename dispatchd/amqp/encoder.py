@@ -1,0 +1,142 @@
+"""Messages to frames. Everything that leaves the broker with content is written here, many deliveries into one buffer."""
+
+from typing import Final
+
+from librt.strings import BytesWriter, write_i16_be, write_i32_be, write_i64_be
+from mypy_extensions import i32, i64
+
+from dispatchd.amqp.constants import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
+from dispatchd.amqp.message import Message
+from dispatchd.amqp.method_codec import fit_reply_text
+from dispatchd.amqp.properties import BASIC_CLASS
+from dispatchd.amqp.wire_types import write_shortstr
+
+_RETURN: Final = 50
+_DELIVER: Final = 60
+_GET_OK: Final = 71
+_ACK: Final = 80
+_NACK: Final = 120
+
+
+def deliver_prefix(consumer_tag: str) -> bytes:
+    """What every basic.deliver to a consumer begins with. Raises ValueError if the tag is longer than 255 octets."""
+    out = BytesWriter()
+    write_i16_be(out, BASIC_CLASS)
+    write_i16_be(out, _DELIVER)
+    write_shortstr(out, consumer_tag)
+    return out.getvalue()
+
+
+def write_deliver(
+    out: BytesWriter,
+    channel: i64,
+    consumer_prefix: bytes,
+    delivery_tag: i64,
+    redelivered: bool,
+    message: Message,
+    frame_max: i64,
+) -> None:
+    """Write basic.deliver with its content.
+
+    `consumer_prefix` is the consumer's `deliver_prefix`, `frame_max` what the peer agreed to (0 = any size).
+    """
+    _begin_frame(out, FRAME_METHOD, channel, len(consumer_prefix) + 9 + len(message.address))
+    out.write(consumer_prefix)
+    write_i64_be(out, delivery_tag)
+    out.append(1 if redelivered else 0)
+    out.write(message.address)
+    out.append(FRAME_END)
+    _write_content(out, channel, message, frame_max)
+
+
+def encode_get_ok(
+    channel: i64, delivery_tag: i64, redelivered: bool, message: Message, message_count: i64, frame_max: i64
+) -> bytes:
+    """basic.get-ok with its content; `message_count` messages are still in the queue."""
+    out = BytesWriter()
+    _begin_basic(out, _GET_OK, channel, 13 + len(message.address))
+    write_i64_be(out, delivery_tag)
+    out.append(1 if redelivered else 0)
+    out.write(message.address)
+    _write_long(out, message_count)
+    out.append(FRAME_END)
+    _write_content(out, channel, message, frame_max)
+    return out.getvalue()
+
+
+def encode_return(channel: i64, reply_code: i64, reply_text: str, message: Message, frame_max: i64) -> bytes:
+    """basic.return with its content. A text that is too long is cut."""
+    text = BytesWriter()
+    write_shortstr(text, fit_reply_text(reply_text))
+    out = BytesWriter()
+    _begin_basic(out, _RETURN, channel, 2 + len(text) + len(message.address))
+    _write_short(out, reply_code)
+    out.write(text.getvalue())
+    out.write(message.address)
+    out.append(FRAME_END)
+    _write_content(out, channel, message, frame_max)
+    return out.getvalue()
+
+
+def encode_ack(channel: i64, delivery_tag: i64, multiple: bool) -> bytes:
+    """basic.ack, the publisher's confirm."""
+    return _encode_settlement(_ACK, channel, delivery_tag, 1 if multiple else 0)
+
+
+def encode_nack(channel: i64, delivery_tag: i64, multiple: bool, requeue: bool) -> bytes:
+    """basic.nack."""
+    return _encode_settlement(_NACK, channel, delivery_tag, (1 if multiple else 0) | (2 if requeue else 0))
+
+
+def _encode_settlement(method_id: i64, channel: i64, delivery_tag: i64, bits: i64) -> bytes:
+    out = BytesWriter()
+    _begin_basic(out, method_id, channel, 9)
+    write_i64_be(out, delivery_tag)
+    out.append(bits)
+    out.append(FRAME_END)
+    return out.getvalue()
+
+
+def _write_content(out: BytesWriter, channel: i64, message: Message, frame_max: i64) -> None:
+    """Write the content header, and the body in as few frames as `frame_max` allows."""
+    header = message.header
+    _begin_frame(out, FRAME_HEADER, channel, len(header))
+    out.write(header)
+    out.append(FRAME_END)
+    body = message.body
+    size: i64 = len(body)
+    most: i64 = frame_max - FRAME_OVERHEAD if frame_max else size
+    if 0 < size <= most:
+        _begin_frame(out, FRAME_BODY, channel, size)
+        out.write(body)
+        out.append(FRAME_END)
+        return
+    at: i64 = 0
+    while at < size:
+        part = body[at : at + most]
+        _begin_frame(out, FRAME_BODY, channel, len(part))
+        out.write(part)
+        out.append(FRAME_END)
+        at += most
+
+
+def _begin_basic(out: BytesWriter, method_id: i64, channel: i64, arguments_size: i64) -> None:
+    _begin_frame(out, FRAME_METHOD, channel, 4 + arguments_size)
+    write_i16_be(out, BASIC_CLASS)
+    _write_short(out, method_id)
+
+
+def _begin_frame(out: BytesWriter, kind: i64, channel: i64, payload_size: i64) -> None:
+    out.append(kind)
+    _write_short(out, channel)
+    _write_long(out, payload_size)
+
+
+def _write_short(out: BytesWriter, value: i64) -> None:
+    # Not write_i16_be: it takes a signed value, and interpreted it refuses what is above 32767.
+    out.append(value >> 8)
+    out.append(value & 0xFF)
+
+
+def _write_long(out: BytesWriter, value: i64) -> None:
+    write_i32_be(out, i32(value))
