@@ -40,8 +40,8 @@ def extensions(folder: str) -> list[Extension]:
         print("dispatchd setup: building without compiled modules, as DISPATCHD_PURE asks", file=sys.stderr)
         return []
     if problem := compiler_problem(folder):
-        print(f"dispatchd setup: NO WORKING C COMPILER ({problem}): building without compiled modules.", file=sys.stderr)
-        print("dispatchd setup: It works the same but slower. gcc and Python's headers are needed.", file=sys.stderr)
+        print(f"dispatchd setup: building without compiled modules: cannot compile C: {problem}", file=sys.stderr)
+        print("dispatchd setup: it works the same but slower; gcc and Python's headers are missing", file=sys.stderr)
         return []
 
     from mypyc.build import mypycify
