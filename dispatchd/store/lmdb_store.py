@@ -1,0 +1,207 @@
+"""The store on disk: one LMDB environment, one transaction per commit, synced before it returns."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import Final
+
+import lmdb
+
+from dispatchd.model.journal import Changes
+from dispatchd.model.records import id_key
+from dispatchd.store.data_file import DATA_FILE, claim_directory, create_data_file, damaged, verify_data_file
+from dispatchd.store.interface import Recovered, StoreError, StoreFull, StoreTooNew
+from dispatchd.store.recovery import rebuild
+
+FORMAT: Final = b"1"
+DEFAULT_MAP_SIZE: Final = 1 << 40
+"""Bytes that the file may grow to. Address space, not memory or disk; growing later would invalidate readers."""
+
+_DATABASES: Final = (b"meta", b"definitions", b"entries", b"contents", b"marks")
+_FORMAT_KEY: Final = b"format"
+_DIGEST_SIZE: Final = 16
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
+
+
+class LmdbStore:
+    """A directory with an LMDB environment in LMDB's own default durability: every commit is synced.
+
+    The transaction of a commit begins and ends inside the call, because LMDB ties it to its thread.
+    """
+
+    kind: Final = "lmdb"
+
+    def __init__(self, directory: str | Path, map_size: int = DEFAULT_MAP_SIZE) -> None:
+        """Open the store in `directory`, or make it; at most `map_size` bytes.
+
+        Raises StoreDamaged, StoreTooNew, StoreFull, or StoreError if the directory cannot be had.
+        """
+        self._directory = Path(directory)
+        self._data = self._directory / DATA_FILE
+        self._map_size = map_size
+        self._lock = claim_directory(self._directory)
+        try:
+            with self._errors("opened"):
+                if not self._data.exists():
+                    create_data_file(self._directory, self._fill)
+                verify_data_file(self._data)
+                self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def recover(self) -> Recovered:
+        """See `Store.recover`. A full disk does not stop it: the next start drops the contents then."""
+        with self._errors("read"), self._environment.begin() as transaction:
+            definitions = dict(_unpack(value) for _, value in transaction.cursor(self._definitions))
+            contents = iter(transaction.cursor(self._contents))
+            entries = iter(transaction.cursor(self._entries))
+            marks = iter(transaction.cursor(self._marks))
+            recovered, orphans = rebuild(definitions, contents, entries, marks)
+        with suppress(StoreFull), self._errors("written"), self._environment.begin(write=True) as transaction:
+            _delete(transaction.cursor(self._contents), map(id_key, orphans))
+        return recovered
+
+    def commit(self, changes: Changes) -> None:
+        """See `Store.commit`."""
+        with self._errors("written"), self._environment.begin(write=True) as transaction:
+            self._write(transaction, changes)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._environment.close()
+        os.close(self._lock)
+
+    def statistics(self) -> dict[str, int]:
+        """See `Store.statistics`. `bytes_used` counts pages in use, so it falls when messages go; the file stays."""
+        with self._errors("read"), self._environment.begin() as transaction:
+            tables = {
+                "definitions": transaction.stat(self._definitions),
+                "entries": transaction.stat(self._entries),
+                "contents": transaction.stat(self._contents),
+                "marks": transaction.stat(self._marks),
+            }
+        sizes = {name: table["entries"] for name, table in tables.items()}
+        pages = sum(table["branch_pages"] + table["leaf_pages"] + table["overflow_pages"] for table in tables.values())
+        sizes["bytes_used"] = pages * tables["entries"]["psize"]
+        sizes["bytes_limit"] = self._map_size
+        return sizes
+
+    def _fill(self, directory: Path) -> None:
+        environment = self._environment_at(directory)
+        try:
+            with environment.begin(write=True) as transaction:
+                for name in _DATABASES:
+                    environment.open_db(name, transaction)
+                transaction.put(_FORMAT_KEY, FORMAT, db=environment.open_db(b"meta", transaction))
+        finally:
+            environment.close()
+
+    def _open(self) -> None:
+        self._environment = self._environment_at(self._directory)
+        try:
+            self._check_format()
+            _, self._definitions, self._entries, self._contents, self._marks = (
+                self._environment.open_db(name, create=False) for name in _DATABASES
+            )
+        except lmdb.NotFoundError as error:
+            self._environment.close()
+            raise damaged(self._data, f"a part is missing ({error})") from error
+        except BaseException:
+            self._environment.close()
+            raise
+
+    def _environment_at(self, directory: Path) -> lmdb.Environment:
+        return lmdb.open(str(directory), map_size=self._map_size, max_dbs=len(_DATABASES), mode=0o600)
+
+    def _check_format(self) -> None:
+        meta = self._environment.open_db(b"meta", create=False)
+        with self._environment.begin() as transaction:
+            found = transaction.get(_FORMAT_KEY, db=meta)
+        if found is None or not found.isdigit():
+            raise damaged(self._data, f"the format of the store is {found!r}")
+        if found != FORMAT:
+            wrong = f"{self._data}: written in format {found.decode()}, expected format {FORMAT.decode()}"
+            raise StoreTooNew(f"{wrong}; use the version of dispatchd that wrote it")
+
+    def _write(self, transaction: lmdb.Transaction[bytes], changes: Changes) -> None:
+        entries = transaction.cursor(self._entries)
+        contents = transaction.cursor(self._contents)
+        for queue in changes.dropped_queues:
+            _delete_range(entries, queue)
+        marks = transaction.cursor(self._marks)
+        _delete(marks, changes.dropped_queues)
+        _delete(entries, changes.deleted_entries)
+        _delete(contents, changes.deleted_contents)
+        definitions = transaction.cursor(self._definitions)
+        for key, record in changes.definitions.items():
+            if record is None:
+                _delete(definitions, [_digest(key)])
+            else:
+                _put(definitions, [(_digest(key), _pack(key, record))])
+        _put(contents, changes.contents)
+        _put(entries, changes.entries)
+        _put(marks, [row for row in changes.marks if row[0] not in changes.dropped_queues])
+
+    @contextmanager
+    def _errors(self, done: str) -> Iterator[None]:
+        """Turn what LMDB, the system or a record raises into the store's own errors."""
+        try:
+            yield
+        except lmdb.MapFullError as error:
+            found = f"{self._data}: full: reached its limit of {self._map_size} bytes"
+            raise StoreFull(f"{found}, expected room for this batch") from error
+        except _CORRUPT as error:
+            raise damaged(self._data, str(error)) from error
+        except lmdb.Error as error:
+            if error.code in _FULL:
+                raise StoreFull(f"{self._data}: full: {error}, expected room on its disk") from error
+            raise StoreError(f"{self._data}: could not be {done}: {error}") from error
+        except OSError as error:
+            raise StoreError(f"{self._data}: could not be {done}: {error}") from error
+        except ValueError as error:
+            raise damaged(self._data, str(error)) from error
+
+
+def _delete(cursor: lmdb.Cursor[bytes], keys: Iterable[bytes]) -> None:
+    for key in keys:
+        if cursor.set_key(key):
+            cursor.delete()
+
+
+def _delete_range(cursor: lmdb.Cursor[bytes], prefix: bytes) -> None:
+    """Remove all rows whose key begins with `prefix`; a delete leaves the cursor on the next row."""
+    found = cursor.set_range(prefix)
+    while found and cursor.key().startswith(prefix):
+        cursor.delete()
+        found = bool(cursor.key())
+
+
+def _put(cursor: lmdb.Cursor[bytes], rows: list[tuple[bytes, bytes]]) -> None:
+    taken, added = cursor.putmulti(rows)
+    if taken != len(rows) or added != len(rows):
+        raise lmdb.Error(f"took {taken} of {len(rows)} records and added {added}")
+
+
+# LMDB's keys end at 511 bytes, and a binding's names alone may have more: a digest stands for the key.
+
+
+def _digest(key: bytes) -> bytes:
+    return blake2b(key, digest_size=_DIGEST_SIZE).digest()
+
+
+def _pack(key: bytes, record: bytes) -> bytes:
+    return len(key).to_bytes(4, "big") + key + record
+
+
+def _unpack(value: bytes) -> tuple[bytes, bytes]:
+    end = 4 + int.from_bytes(value[:4], "big")
+    if len(value) < end:
+        raise ValueError(f"a definition of {len(value)} bytes claims a key up to byte {end}")
+    return value[4:end], value[end:]

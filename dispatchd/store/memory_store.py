@@ -1,0 +1,82 @@
+"""A store for as long as the process lives: for tests, and for a broker without a directory."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dispatchd.model.journal import Changes
+from dispatchd.model.records import id_key
+from dispatchd.store.interface import Recovered
+from dispatchd.store.recovery import rebuild
+
+_QUEUE_KEY_SIZE = 8
+
+
+class MemoryStore:
+    """The records of a store in dictionaries; they outlive `close`, so that `recover` can stand for a restart."""
+
+    kind: Final = "memory"
+
+    def __init__(self) -> None:
+        self._definitions: dict[bytes, bytes] = {}
+        self._contents: dict[bytes, bytes] = {}
+        self._queues: dict[bytes, dict[bytes, bytes]] = {}
+        self._marks: dict[bytes, bytes] = {}
+        self._bytes = 0
+
+    def recover(self) -> Recovered:
+        """See `Store.recover`."""
+        entries = (row for queue in sorted(self._queues) for row in sorted(self._queues[queue].items()))
+        definitions = dict(self._definitions)
+        recovered, orphans = rebuild(definitions, self._contents.items(), entries, self._marks.items())
+        for message_id in orphans:
+            self._remove(self._contents, id_key(message_id))
+        return recovered
+
+    def commit(self, changes: Changes) -> None:
+        """See `Store.commit`."""
+        for queue in changes.dropped_queues:
+            for key in list(self._queues.get(queue, ())):
+                self._remove(self._queues[queue], key)
+            self._queues.pop(queue, None)
+            self._remove(self._marks, queue)
+        for key in changes.deleted_entries:
+            self._remove(self._queues.get(key[:_QUEUE_KEY_SIZE], {}), key)
+        for key in changes.deleted_contents:
+            self._remove(self._contents, key)
+        for key, record in changes.definitions.items():
+            if record is None:
+                self._remove(self._definitions, key)
+            else:
+                self._put(self._definitions, key, record)
+        for key, value in changes.contents:
+            self._put(self._contents, key, value)
+        for key, value in changes.entries:
+            self._put(self._queues.setdefault(key[:_QUEUE_KEY_SIZE], {}), key, value)
+        for key, value in changes.marks:
+            if key not in changes.dropped_queues:
+                self._put(self._marks, key, value)
+
+    def close(self) -> None:
+        """See `Store.close`."""
+
+    def statistics(self) -> dict[str, int]:
+        """See `Store.statistics`."""
+        return {
+            "definitions": len(self._definitions),
+            "entries": sum(map(len, self._queues.values())),
+            "contents": len(self._contents),
+            "marks": len(self._marks),
+            "bytes_used": self._bytes,
+            "bytes_limit": 0,
+        }
+
+    def _put(self, table: dict[bytes, bytes], key: bytes, value: bytes) -> None:
+        self._remove(table, key)
+        table[key] = value
+        self._bytes += len(key) + len(value)
+
+    def _remove(self, table: dict[bytes, bytes], key: bytes) -> None:
+        value = table.pop(key, None)
+        if value is not None:
+            self._bytes -= len(key) + len(value)
