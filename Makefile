@@ -7,7 +7,8 @@ WHEEL  := $(VENV)/dispatchd-wheel
 
 # What the installed package was built from. A checksum rather than times: it also notices files that went away.
 SOURCES   := $(shell find dispatchd pyproject.toml setup.py -type f ! -name '*.pyc' -exec cksum {} + | LC_ALL=C sort | cksum | cut -d' ' -f1)
-INSTALLED := $(VENV)/installed-$(if $(DISPATCHD_PURE),pure,compiled)-$(SOURCES)
+COMPILER  := $(if $(DISPATCHD_PURE),,$(shell command -v cc || command -v gcc))
+INSTALLED := $(VENV)/installed-$(if $(COMPILER),compiled,pure)-$(SOURCES)
 TOOLS     := $(VENV)/tools-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -41,7 +42,7 @@ $(BIN)/pip:
 $(INSTALLED): | $(BIN)/pip
 	rm -rf $(WHEEL) $(VENV)/installed-* $(VENV)/build.log
 	@echo "Building dispatchd; compiling takes about a minute"
-	$(BIN)/pip wheel --quiet --log $(VENV)/build.log --no-deps --wheel-dir $(WHEEL) .
+	$(BIN)/pip wheel --quiet --log $(VENV)/build.log --no-deps --wheel-dir $(WHEEL) . || { tail -n 60 $(VENV)/build.log; exit 1; }
 	@grep -o 'dispatchd setup: .*' $(VENV)/build.log >&2 || true
 	$(BIN)/pip install --quiet $(WHEEL)/*.whl
 	$(BIN)/pip install --quiet --force-reinstall --no-deps $(WHEEL)/*.whl
