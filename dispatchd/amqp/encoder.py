@@ -1,4 +1,4 @@
-"""Messages to frames. Everything that leaves the broker with content is written here, many deliveries into one buffer."""
+"""Messages to frames: everything that leaves the broker with content, many deliveries into one buffer."""
 
 from typing import Final
 

@@ -1,7 +1,7 @@
 """The bytes of a connection to what they mean for each of its channels: the hottest loop of the broker.
 
 One call takes what one read brought. Publishes and acks are gathered, because they mean the same in any order; every
-other method ends what is gathered for its channel, so that it comes after what was sent before it and ahead of the rest.
+other method ends what is gathered for its channel, so that it comes after what was sent before it, ahead of the rest.
 """
 
 from typing import Final

@@ -39,11 +39,11 @@ class Reader:
 
     def short(self) -> int:
         """Unsigned, 16 bits."""
-        return read_i16_be(self.data, self.advance(2)) & 0xFFFF
+        return int(read_i16_be(self.data, self.advance(2))) & 0xFFFF
 
     def long(self) -> int:
         """Unsigned, 32 bits."""
-        return read_i32_be(self.data, self.advance(4)) & 0xFFFFFFFF
+        return int(read_i32_be(self.data, self.advance(4))) & 0xFFFFFFFF
 
     def longlong(self) -> int:
         """Unsigned, 64 bits."""
