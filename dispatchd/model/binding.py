@@ -45,15 +45,26 @@ def binding_key(source: str, kind: Kind, name: str, routing_key: str, arguments:
 
 
 class Binding:
-    """Messages of the exchange `source` go to `destination` when they match `routing_key` and `arguments`."""
+    """Messages of the exchange `source` go to `destination` when they match `routing_key` and `arguments`.
 
-    __slots__ = ("arguments", "destination", "key", "routing_key", "source")
+    It is durable, and belongs in the store, when both its ends are.
+    """
 
-    def __init__(self, source: str, destination: Destination, routing_key: str, arguments: dict[str, Any]) -> None:
+    __slots__ = ("arguments", "destination", "durable", "key", "routing_key", "source")
+
+    def __init__(
+        self,
+        source: str,
+        destination: Destination,
+        routing_key: str,
+        arguments: dict[str, Any],
+        durable: bool = False,
+    ) -> None:
         self.source = source
         self.destination = destination
         self.routing_key = routing_key
         self.arguments = arguments
+        self.durable = durable
         self.key: BindingKey = binding_key(source, destination.kind, destination.name, routing_key, arguments)
 
     def __eq__(self, other: object) -> bool:

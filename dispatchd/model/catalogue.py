@@ -235,7 +235,7 @@ class Catalogue:
             check_headers_binding(arguments)
         if kind == QUEUE:
             self._check_access(self.queues[destination], connection)
-        return self._add_binding(Binding(source, target, routing_key, arguments))
+        return self._add_binding(source, target, routing_key, arguments)
 
     def unbind(
         self,
@@ -280,13 +280,6 @@ class Catalogue:
 
     # The store
 
-    def is_durable(self, binding: Binding) -> bool:
-        """Whether a binding outlives a restart: both its ends do."""
-        if not self.exchanges[binding.source].durable:
-            return False
-        name = binding.destination.name
-        return self.queues[name].durable if binding.destination.is_queue else self.exchanges[name].durable
-
     def restore_exchange(self, exchange: ExchangeDefinition) -> None:
         """Adds a recorded exchange. The predeclared ones are there already, and stay."""
         if exchange.name not in self.exchanges:
@@ -305,7 +298,7 @@ class Catalogue:
         if target is None:
             raise self._missing(record["kind"], record["destination"])
         arguments = arguments_from_text(record["arguments"])
-        return self._add_binding(Binding(record["source"], target, record["routing_key"], arguments))
+        return self._add_binding(record["source"], target, record["routing_key"], arguments)
 
     # Inside
 
@@ -347,12 +340,18 @@ class Catalogue:
         self.queue_destinations[queue.name] = queue.destination
         self._to[queue.destination] = {}
 
-    def _add_binding(self, binding: Binding) -> Binding | None:
-        bindings = self._from[binding.source]
+    def _add_binding(
+        self, source: str, destination: Destination, routing_key: str, arguments: dict[str, Any]
+    ) -> Binding | None:
+        name = destination.name
+        target_durable = self.queues[name].durable if destination.is_queue else self.exchanges[name].durable
+        durable = self.exchanges[source].durable and target_durable
+        binding = Binding(source, destination, routing_key, arguments, durable)
+        bindings = self._from[source]
         if binding.key in bindings:
             return None
         bindings[binding.key] = binding
-        self._to[binding.destination][binding.key] = binding
+        self._to[destination][binding.key] = binding
         return binding
 
     def _remove_binding(self, binding: Binding, removed: Removed) -> None:

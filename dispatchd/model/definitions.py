@@ -87,7 +87,7 @@ class QueueDefinition:
 
 
 def exchange_from_record(record: Record) -> ExchangeDefinition:
-    """The reverse of `ExchangeDefinition.to_record`; raises KeyError, ValueError or AmqpSyntaxError for a damaged one."""
+    """The reverse of `ExchangeDefinition.to_record`; KeyError, ValueError or AmqpSyntaxError for a damaged one."""
     return ExchangeDefinition(
         record["name"],
         record["type"],
@@ -99,7 +99,7 @@ def exchange_from_record(record: Record) -> ExchangeDefinition:
 
 
 def queue_from_record(record: Record) -> QueueDefinition:
-    """The reverse of `QueueDefinition.to_record`; raises KeyError, ValueError or AmqpSyntaxError for a damaged one."""
+    """The reverse of `QueueDefinition.to_record`; KeyError, ValueError or AmqpSyntaxError for a damaged one."""
     return QueueDefinition(
         record["name"],
         record["queue_id"],

@@ -18,7 +18,7 @@ X_MATCHES: Final = (ALL, ANY, ALL_WITH_X, ANY_WITH_X)
 
 
 def check_headers_binding(arguments: dict[str, Any]) -> None:
-    """Raises PreconditionFailed (406) for an `x-match` that RabbitMQ refuses, with its text; without one it is `all`."""
+    """Raises PreconditionFailed (406) for an `x-match` that RabbitMQ refuses, with its text. The default is `all`."""
     if "x-match" not in arguments:
         return
     x_match = arguments["x-match"]

@@ -1,0 +1,24 @@
+import pytest
+from unit.model.routing import bind, message, queue
+
+from dispatchd.model.binding import Binding, Destination
+from dispatchd.model.exchanges.default import DefaultRoutes
+
+
+def test_a_queue_is_found_by_its_name_as_soon_and_as_long_as_it_is_there() -> None:
+    queues: dict[str, Destination] = {}
+    table = DefaultRoutes(queues)
+    assert table.match(message("q")) == []
+    q = queues["q"] = queue("q")
+    assert table.match(message("q")) == [q]
+    assert table.match(message("Q")) == []
+    del queues["q"]
+    assert table.match(message("q")) == []
+
+
+def test_it_takes_no_bindings() -> None:
+    table = DefaultRoutes({})
+    with pytest.raises(ValueError, match="takes no bindings"):
+        bind(table, queue("q"), "k")
+    table.unbind(Binding("", queue("q"), "q", {}))
+    assert table.match(message("k")) == []
