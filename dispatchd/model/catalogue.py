@@ -3,7 +3,6 @@
 Reply codes and texts are RabbitMQ 3.10's (rabbit_channel, rabbit_amqqueue, rabbit_exchange, rabbit_binding).
 """
 
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -20,11 +19,15 @@ from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, BindingKey, Destin
 from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, arguments_from_text
 from dispatchd.model.exchanges.headers import check_headers_binding
 from dispatchd.model.exchanges.types import check_exchange_type
+from dispatchd.model.names import (
+    DEFAULT_EXCHANGE,
+    RESERVED_PREFIX,
+    clean_name,
+    refuse_default_exchange,
+    refuse_reserved_name,
+    server_given_name,
+)
 
-DEFAULT_EXCHANGE: Final = ""
-RESERVED_PREFIX: Final = "amq."
-SERVER_NAME_PREFIX: Final = "amq.gen-"
-SERVER_NAME_OCTETS: Final = 16  # 22 characters
 
 PREDECLARED: Final = (
     (DEFAULT_EXCHANGE, "direct", False),
@@ -84,7 +87,7 @@ class Catalogue:
         """
         check_exchange_type(type_name)
         name = clean_name(name)
-        _refuse_default_exchange(name)
+        refuse_default_exchange(name)
         resource = self.resource(EXCHANGE, name)
         existing = self.exchanges.get(name)
         if existing is not None:
@@ -94,7 +97,7 @@ class Catalogue:
             check_same_field(resource, "internal", internal, existing.internal)
             check_same_arguments(resource, EXCHANGE_ARGUMENTS, arguments, existing.arguments)
             return existing, False
-        _refuse_reserved_name(EXCHANGE, name)
+        refuse_reserved_name(EXCHANGE, name)
         check_exchange_arguments(resource, arguments)
         created = ExchangeDefinition(name, type_name, durable, auto_delete, internal, arguments)
         self._add_exchange(created)
@@ -103,7 +106,7 @@ class Catalogue:
     def passive_exchange(self, name: str) -> ExchangeDefinition:
         """The exchange that a passive declare asks for; raises AccessRefused (403) for the default one, or NotFound."""
         name = clean_name(name)
-        _refuse_default_exchange(name)
+        refuse_default_exchange(name)
         return self.existing_exchange(name)
 
     def existing_exchange(self, name: str) -> ExchangeDefinition:
@@ -126,7 +129,7 @@ class Catalogue:
         Raises AccessRefused (403) for a predeclared one and PreconditionFailed (406) if it is in use and must not be.
         """
         name = clean_name(name)
-        _refuse_default_exchange(name)
+        refuse_default_exchange(name)
         if name.startswith(RESERVED_PREFIX):
             raise AccessRefused(f"deletion of system {self.resource(EXCHANGE, name)} not allowed")
         exchange = self.exchanges.get(name)
@@ -157,9 +160,9 @@ class Catalogue:
         """
         name = clean_name(name)
         if name:
-            _refuse_reserved_name(QUEUE, name)
+            refuse_reserved_name(QUEUE, name)
         else:
-            name = self._server_given_name()
+            name = server_given_name(self._random_octets)
         resource = self.resource(QUEUE, name)
         durable = durable and not exclusive
         owner = connection if exclusive else None
@@ -224,9 +227,9 @@ class Catalogue:
         the exchange type refuses, ResourceLocked (405) for a queue of another connection.
         """
         source, destination = clean_name(source), clean_name(destination)
-        _refuse_default_exchange(source)
+        refuse_default_exchange(source)
         if kind == EXCHANGE:
-            _refuse_default_exchange(destination)
+            refuse_default_exchange(destination)
         exchange = self.existing_exchange(source)
         target = self._destination(kind, destination)
         if target is None:
@@ -251,9 +254,9 @@ class Catalogue:
         Raises AccessRefused (403) for the default exchange and ResourceLocked (405) for a queue of another connection.
         """
         source, destination = clean_name(source), clean_name(destination)
-        _refuse_default_exchange(source)
+        refuse_default_exchange(source)
         if kind == EXCHANGE:
-            _refuse_default_exchange(destination)
+            refuse_default_exchange(destination)
         key = binding_key(source, kind, destination, routing_key, arguments)
         binding = self._from.get(source, {}).get(key)
         if binding is None:
@@ -320,10 +323,6 @@ class Catalogue:
         if queue.exclusive and queue.owner != connection:
             raise self._locked(queue.name)
 
-    def _server_given_name(self) -> str:
-        octets = self._random_octets(SERVER_NAME_OCTETS)
-        return SERVER_NAME_PREFIX + urlsafe_b64encode(octets).decode().rstrip("=")
-
     def _destination(self, kind: Kind, name: str) -> Destination | None:
         if kind == QUEUE:
             return self.queue_destinations.get(name)
@@ -384,11 +383,6 @@ class Catalogue:
         self._remove_bindings_to(exchange.destination, removed)
 
 
-def clean_name(name: str) -> str:
-    """A name as RabbitMQ takes it from a client: without carriage returns and line feeds."""
-    return name.replace("\r", "").replace("\n", "")
-
-
 def in_use(resource: str) -> PreconditionFailed:
     """The answer to a delete with if-unused."""
     return PreconditionFailed(f"{resource} in use")
@@ -397,13 +391,3 @@ def in_use(resource: str) -> PreconditionFailed:
 def not_empty(resource: str) -> PreconditionFailed:
     """The answer to a queue.delete with if-empty."""
     return PreconditionFailed(f"{resource} not empty")
-
-
-def _refuse_default_exchange(name: str) -> None:
-    if name == DEFAULT_EXCHANGE:
-        raise AccessRefused("operation not permitted on the default exchange")
-
-
-def _refuse_reserved_name(kind: str, name: str) -> None:
-    if name.startswith(RESERVED_PREFIX):
-        raise AccessRefused(f"{kind} name '{name}' contains reserved prefix 'amq.*'")
