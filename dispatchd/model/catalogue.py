@@ -28,7 +28,6 @@ from dispatchd.model.names import (
     server_given_name,
 )
 
-
 PREDECLARED: Final = (
     (DEFAULT_EXCHANGE, "direct", False),
     ("amq.direct", "direct", False),
