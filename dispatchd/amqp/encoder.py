@@ -3,7 +3,7 @@
 from typing import Final
 
 from librt.strings import BytesWriter, write_i16_be, write_i32_be, write_i64_be
-from mypy_extensions import i32, i64
+from mypy_extensions import i16, i32, i64
 
 from dispatchd.amqp.constants import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
 from dispatchd.amqp.message import Message
@@ -133,10 +133,8 @@ def _begin_frame(out: BytesWriter, kind: i64, channel: i64, payload_size: i64) -
 
 
 def _write_short(out: BytesWriter, value: i64) -> None:
-    # Not write_i16_be: it takes a signed value, and interpreted it refuses what is above 32767.
-    out.append(value >> 8)
-    out.append(value & 0xFF)
+    write_i16_be(out, i16(value if value < 1 << 15 else value - (1 << 16)))  # the writer takes signed values only
 
 
 def _write_long(out: BytesWriter, value: i64) -> None:
-    write_i32_be(out, i32(value))
+    write_i32_be(out, i32(value if value < 1 << 31 else value - (1 << 32)))

@@ -18,6 +18,7 @@ class Message:
     __slots__ = (
         "address",
         "body",
+        "content_stored",
         "exchange",
         "header",
         "immediate",
@@ -54,10 +55,11 @@ class Message:
         self.queues: i64 = 0  # how many queues took it
         self.visited: set[Any] | None = None  # destinations that exchange-to-exchange routing already reached
         self.message_id: i64 = 0  # under which it is stored, 0 = not stored
+        self.content_stored: bool = False  # whether the store has it on its own, for several queue entries
         self.stored_references: i64 = 0  # how many stored queue entries name it
 
     @property
-    def size(self) -> int:
+    def size(self) -> i64:
         """Octets of the body."""
         return len(self.body)
 
