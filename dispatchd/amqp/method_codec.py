@@ -113,7 +113,12 @@ def encode_method(channel: int, method: Method) -> bytes:
         _write(arguments, kind, fit_reply_text(value) if name == "reply_text" else value)
     if bit:
         arguments.append(bits)
-    return method_frame(channel, arguments.getvalue())
+    out = BytesWriter()
+    out.append(FRAME_METHOD)
+    write_unsigned(out, channel, 2)
+    write_longstr(out, arguments.getvalue())
+    out.append(FRAME_END)
+    return out.getvalue()
 
 
 def _write(out: BytesWriter, kind: str, value: Any) -> None:
@@ -139,13 +144,3 @@ def fit_reply_text(text: str) -> str:
     if len(octets) <= SHORTSTR_MAX:
         return text
     return str(octets[: SHORTSTR_MAX - len(_ELLIPSIS)], "utf-8", "ignore") + _ELLIPSIS
-
-
-def method_frame(channel: int, payload: bytes) -> bytes:
-    """The frame around the payload of a method."""
-    out = BytesWriter()
-    out.append(FRAME_METHOD)
-    write_unsigned(out, channel, 2)
-    write_longstr(out, payload)
-    out.append(FRAME_END)
-    return out.getvalue()
