@@ -15,17 +15,18 @@ import lmdb
 from dispatchd.model.journal import Changes
 from dispatchd.model.records import id_key
 from dispatchd.store.data_file import DATA_FILE, claim_directory, create_data_file, damaged, verify_data_file
+from dispatchd.store.headroom import adds, keep_spare, map_size_for
 from dispatchd.store.interface import Recovered, StoreError, StoreFull, StoreTooNew
 from dispatchd.store.recovery import rebuild
 
 FORMAT: Final = b"1"
 DEFAULT_MAP_SIZE: Final = 1 << 40
-"""Bytes that the file may grow to. Address space, not memory or disk; growing later would invalidate readers."""
+"""Bytes that a store may take. Address space, not memory or disk; growing later would invalidate readers."""
 
 _DATABASES: Final = (b"meta", b"definitions", b"entries", b"contents", b"marks")
 _FORMAT_KEY: Final = b"format"
 _DIGEST_SIZE: Final = 16
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
 
@@ -38,7 +39,7 @@ class LmdbStore:
     kind: Final = "lmdb"
 
     def __init__(self, directory: str | Path, map_size: int = DEFAULT_MAP_SIZE) -> None:
-        """Open the store in `directory`, or make it; at most `map_size` bytes.
+        """Open the store in `directory`, or make it. Additions end at `map_size` bytes of pages in use.
 
         Raises StoreDamaged, StoreTooNew, StoreFull, or StoreError if the directory cannot be had.
         """
@@ -72,6 +73,11 @@ class LmdbStore:
         """See `Store.commit`."""
         with self._errors("written"), self._environment.begin(write=True) as transaction:
             self._write(transaction, changes)
+            if adds(changes):
+                used = self._bytes_used(transaction)
+                if used > self._map_size:
+                    raise lmdb.MapFullError("commit")
+                keep_spare(self._data, used)
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -81,17 +87,21 @@ class LmdbStore:
     def statistics(self) -> dict[str, int]:
         """See `Store.statistics`. `bytes_used` counts pages in use, so it falls when messages go; the file stays."""
         with self._errors("read"), self._environment.begin() as transaction:
-            tables = {
-                "definitions": transaction.stat(self._definitions),
-                "entries": transaction.stat(self._entries),
-                "contents": transaction.stat(self._contents),
-                "marks": transaction.stat(self._marks),
+            return {
+                "definitions": transaction.stat(self._definitions)["entries"],
+                "entries": transaction.stat(self._entries)["entries"],
+                "contents": transaction.stat(self._contents)["entries"],
+                "marks": transaction.stat(self._marks)["entries"],
+                "bytes_used": self._bytes_used(transaction),
+                "bytes_limit": self._map_size,
             }
-        sizes = {name: table["entries"] for name, table in tables.items()}
-        pages = sum(table["branch_pages"] + table["leaf_pages"] + table["overflow_pages"] for table in tables.values())
-        sizes["bytes_used"] = pages * tables["entries"]["psize"]
-        sizes["bytes_limit"] = self._map_size
-        return sizes
+
+    def _bytes_used(self, transaction: lmdb.Transaction[bytes]) -> int:
+        used = 0
+        for database in (self._definitions, self._entries, self._contents, self._marks):
+            table = transaction.stat(database)
+            used += table["psize"] * (table["branch_pages"] + table["leaf_pages"] + table["overflow_pages"])
+        return used
 
     def _fill(self, directory: Path) -> None:
         environment = self._environment_at(directory)
@@ -118,7 +128,7 @@ class LmdbStore:
             raise
 
     def _environment_at(self, directory: Path) -> lmdb.Environment:
-        return lmdb.open(str(directory), map_size=self._map_size, max_dbs=len(_DATABASES), mode=0o600)
+        return lmdb.open(str(directory), map_size=map_size_for(self._map_size), max_dbs=len(_DATABASES), mode=0o600)
 
     def _check_format(self) -> None:
         meta = self._environment.open_db(b"meta", create=False)
@@ -159,11 +169,11 @@ class LmdbStore:
             raise StoreFull(f"{found}, expected room for this batch") from error
         except _CORRUPT as error:
             raise damaged(self._data, str(error)) from error
-        except lmdb.Error as error:
-            if error.code in _FULL:
+        except (lmdb.Error, OSError) as error:
+            # LMDB's errors have a code, py-lmdb's own have none.
+            code = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
+            if code in _FULL:
                 raise StoreFull(f"{self._data}: full: {error}, expected room on its disk") from error
-            raise StoreError(f"{self._data}: could not be {done}: {error}") from error
-        except OSError as error:
             raise StoreError(f"{self._data}: could not be {done}: {error}") from error
         except ValueError as error:
             raise damaged(self._data, str(error)) from error

@@ -1,0 +1,47 @@
+"""Room that additions leave free, so that a full store can still be emptied.
+
+LMDB never writes over a page in use: even a removal takes new pages first, and with none left, in the map or on the
+disk, a store would stay full for ever.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from dispatchd.model.journal import Changes
+
+SPARE_BYTES: Final = 8 << 20
+"""Disk space for removals: a batch copies at most a page for each, and pages come back two commits later."""
+_SPARE_MAP: Final = 64 << 20
+
+
+def map_size_for(limit: int) -> int:
+    """The size of the map in which `limit` bytes of pages in use leave plenty for removals; it is only addresses."""
+    return limit + limit // 4 + _SPARE_MAP
+
+
+def adds(changes: Changes) -> bool:
+    """Whether the batch may make the store larger."""
+    return bool(changes.entries or changes.contents or any(changes.definitions.values()))
+
+
+def keep_spare(data: Path, used: int) -> None:
+    """Allocate SPARE_BYTES of disk more than the `used` bytes of pages in use; pages that are free count.
+
+    Raises OSError if the disk has no room for it. A file system that cannot allocate ahead gives no such promise.
+    """
+    wanted = used + SPARE_BYTES
+    if data.stat().st_size >= wanted:
+        return
+    descriptor = os.open(data, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        size = os.fstat(descriptor).st_size
+        os.posix_fallocate(descriptor, size, wanted + SPARE_BYTES - size)
+    except OSError as error:
+        if error.errno != errno.EOPNOTSUPP:
+            raise
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,243 @@
+"""What every kind of store must do."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from unit.store.batches import adding, contents_of, entries, persistent
+
+from dispatchd.model.entry import QueueEntry
+from dispatchd.model.journal import Changes, Journal
+from dispatchd.model.records import encode_content, entry_key, id_key
+from dispatchd.store.interface import Store
+from dispatchd.store.lmdb_store import LmdbStore
+from dispatchd.store.memory_store import MemoryStore
+
+Restart = Callable[[], Store]
+
+
+@pytest.fixture(params=["lmdb", "memory"])
+def restart(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Restart]:
+    """Close the store, if it is open, and open it again."""
+    memory = MemoryStore()
+    opened: list[Store] = []
+
+    def open_again() -> Store:
+        if opened:
+            opened.pop().close()
+        opened.append(LmdbStore(tmp_path / "data") if request.param == "lmdb" else memory)
+        return opened[0]
+
+    yield open_again
+    if opened:
+        opened[0].close()
+
+
+def test_a_new_store_is_empty(restart: Restart) -> None:
+    recovered = restart().recover()
+    assert (recovered.definitions, recovered.queues, recovered.marks) == ({}, {}, {})
+    assert (recovered.next_message_id, recovered.next_queue_id) == (1, 1)
+
+
+def test_a_message_comes_back_as_it_was(restart: Restart) -> None:
+    added = entries([b"body"], first=7)
+    store = restart()
+    store.commit(adding(3, added))
+    recovered = restart().recover()
+    ((position, message),) = recovered.queues[3]
+    original = added[0].message
+    assert position == 7
+    assert (message.exchange, message.routing_key, message.address) == ("events", "a.key", original.address)
+    assert (message.header, message.body, message.persistent) == (original.header, b"body", True)
+    assert (message.message_id, message.queues, message.stored_references) == (0, 1, 1)
+    assert (recovered.next_message_id, recovered.next_queue_id) == (1, 4)
+
+
+def test_entries_come_back_in_the_order_of_their_queue(restart: Restart) -> None:
+    store = restart()
+    store.commit(adding(2, entries([b"300", b"301"], first=300)))
+    store.commit(adding(2, entries([b"255", b"256"], first=255)))
+    store.commit(adding(1, entries([b"other"], first=1000)))
+    assert contents_of(restart().recover()) == {
+        1: [(1000, b"other")],
+        2: [(255, b"255"), (256, b"256"), (300, b"300"), (301, b"301")],
+    }
+
+
+def test_a_shared_message_is_one_object_and_goes_with_its_last_entry(restart: Restart) -> None:
+    message = persistent(b"shared", queues=3)
+    journal = Journal(next_message_id=41)
+    journal.add(1, [QueueEntry(message, None, 1)])
+    journal.add(2, [QueueEntry(message, None, 9)])
+    store = restart()
+    store.commit(journal.seal())
+    store = restart()
+    recovered = store.recover()
+    ((_, found),) = recovered.queues[1]
+    assert recovered.queues[2] == [(9, found)]
+    assert (found.body, found.message_id, recovered.next_message_id) == (b"shared", 41, 42)
+    assert (found.queues, found.stored_references, found.content_stored) == (2, 2, True)
+
+    journal = Journal(recovered.next_message_id)
+    for queue_id, position, contents_left in [(1, 1, 1), (2, 9, 0)]:
+        entry = QueueEntry(found, None, position)
+        journal.add(queue_id, [entry])
+        found.stored_references -= 1  # it was counted at recovery
+        journal.seal()
+        journal.delete(queue_id, [entry])
+        store.commit(journal.seal())
+        assert store.statistics()["contents"] == contents_left
+    assert restart().recover().queues == {}
+
+
+def test_content_that_was_removed_and_added_again_in_one_batch_stays(restart: Restart) -> None:
+    message = persistent(b"slow second queue", queues=2)
+    fast, slow = QueueEntry(message, None, 1), QueueEntry(message, None, 1)
+    journal = Journal()
+    store = restart()
+    journal.add(1, [fast])
+    store.commit(journal.seal())
+    journal.delete(1, [fast])
+    journal.add(2, [slow])
+    store.commit(journal.seal())
+    assert contents_of(restart().recover()) == {2: [(1, b"slow second queue")]}
+
+
+def test_contents_without_entries_go_at_recovery(restart: Restart) -> None:
+    changes = Changes()
+    changes.contents = [(id_key(5), encode_content(persistent(b"orphan")))]
+    store = restart()
+    store.commit(changes)
+    store = restart()
+    assert store.recover().next_message_id == 6
+    assert store.statistics()["contents"] == 0
+    assert restart().recover().next_message_id == 1
+
+
+def test_definitions_are_kept_replaced_and_removed(restart: Restart) -> None:
+    long_key = b"k" * 1000
+    store = restart()
+    changes = Changes()
+    changes.definitions = {b"stays": b"1", b"changes": b"old", b"goes": b"2", long_key: b"3", b"": b""}
+    store.commit(changes)
+    changes = Changes()
+    changes.definitions = {b"changes": b"new", b"goes": None, b"never was": None}
+    store.commit(changes)
+    assert restart().recover().definitions == {b"stays": b"1", b"changes": b"new", long_key: b"3", b"": b""}
+
+
+def test_marks_are_kept_and_count_for_the_next_queue_id(restart: Restart) -> None:
+    store = restart()
+    for position in (4, 300):
+        journal = Journal()
+        journal.mark(8, position)
+        store.commit(journal.seal())
+    recovered = restart().recover()
+    assert recovered.marks == {8: 300}
+    assert recovered.next_queue_id == 9
+
+
+def test_a_dropped_queue_takes_its_entries_and_its_mark_only(restart: Restart) -> None:
+    store = restart()
+    for queue_id in (1, 2, 3, 256):
+        changes = adding(queue_id, entries([b"a", b"b", b"c"]))
+        changes.marks = [(id_key(queue_id), id_key(2))]
+        store.commit(changes)
+    changes = adding(2, entries([b"new"], first=9))
+    changes.dropped_queues = [id_key(2), id_key(256), id_key(77)]
+    changes.marks = [(id_key(2), id_key(5)), (id_key(3), id_key(3))]
+    store.commit(changes)
+    recovered = restart().recover()
+    rows = [(1, b"a"), (2, b"b"), (3, b"c")]
+    assert contents_of(recovered) == {1: rows, 2: [(9, b"new")], 3: rows}
+    assert recovered.marks == {1: 2, 3: 3}
+
+
+def test_removing_what_is_not_there_is_no_error(restart: Restart) -> None:
+    store = restart()
+    store.commit(adding(1, entries([b"stays"])))
+    changes = Changes()
+    changes.deleted_entries = [entry_key(1, 2), entry_key(9, 1)]
+    changes.deleted_contents = [id_key(1)]
+    store.commit(changes)
+    assert contents_of(restart().recover()) == {1: [(1, b"stays")]}
+
+
+def test_statistics_count_what_is_stored(restart: Restart) -> None:
+    store = restart()
+    empty = store.statistics()
+    journal = Journal()
+    added = entries([b"x" * 5000] * 10)
+    journal.add(1, added)
+    journal.add(1, [QueueEntry(persistent(b"s", queues=2), None, 11)])
+    journal.define(b"key", b"record")
+    journal.mark(1, 1)
+    store.commit(journal.seal())
+    full = store.statistics()
+    assert {name: full[name] for name in ("definitions", "entries", "contents", "marks")} == {
+        "definitions": 1,
+        "entries": 11,
+        "contents": 1,
+        "marks": 1,
+    }
+    assert full["bytes_used"] > empty["bytes_used"] + 50_000
+    journal.delete(1, added)
+    store.commit(journal.seal())
+    assert store.statistics()["bytes_used"] < empty["bytes_used"] + 20_000
+
+
+queue_ids = st.integers(1, 3)
+steps = st.one_of(
+    st.tuples(st.just("add"), queue_ids, st.binary(max_size=20)),
+    st.tuples(st.just("share"), st.just(0), st.binary(max_size=20)),
+    st.tuples(st.just("settle"), queue_ids, st.booleans()),
+    st.tuples(st.just("drop"), queue_ids, st.none()),
+    st.tuples(st.just("mark"), queue_ids, st.none()),
+    st.tuples(st.just("commit"), st.just(0), st.booleans()),
+)
+
+
+@settings(max_examples=40)
+@given(st.lists(steps, max_size=40))
+def test_both_kinds_hold_what_the_queues_hold(tmp_path_factory: pytest.TempPathFactory, todo: list[tuple]) -> None:
+    disk, memory, journal = LmdbStore(tmp_path_factory.mktemp("store")), MemoryStore(), Journal()
+    queues: dict[int, list[QueueEntry]] = {1: [], 2: [], 3: []}
+    position = 0
+
+    def add(queue_id: int, entry: QueueEntry) -> None:
+        journal.add(queue_id, [entry])
+        queues[queue_id].append(entry)
+
+    try:
+        for name, queue_id, argument in [*todo, ("commit", 0, False)]:
+            position += 1
+            if name == "add":
+                add(queue_id, QueueEntry(persistent(argument), None, position))
+            elif name == "share":
+                message = persistent(argument, queues=2)
+                for shared_by in (1, 2):
+                    add(shared_by, QueueEntry(message, None, position))
+            elif name == "settle" and queues[queue_id]:
+                journal.delete(queue_id, [queues[queue_id].pop(-1 if argument else 0)])
+            elif name == "drop":
+                journal.delete(queue_id, queues[queue_id])
+                journal.drop_queue(queue_id)
+                queues[queue_id].clear()
+            elif name == "mark":
+                journal.mark(queue_id, position)
+            elif name == "commit":
+                changes = journal.seal()
+                for _ in range(2 if argument else 1):
+                    disk.commit(changes)
+                    memory.commit(changes)
+        on_disk, in_memory = disk.recover(), memory.recover()
+    finally:
+        disk.close()
+    held = {
+        queue_id: [(entry.position, entry.message.body) for entry in held] for queue_id, held in queues.items() if held
+    }
+    assert contents_of(on_disk) == contents_of(in_memory) == held
+    assert on_disk.marks == in_memory.marks
+    assert on_disk.next_queue_id == in_memory.next_queue_id
