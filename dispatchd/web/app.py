@@ -1,0 +1,189 @@
+"""The admin's addresses: one page, JSON under /api, checks for whoever supervises the process. Nothing here writes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import bottle
+
+from dispatchd.actors.runtime import Actor, System
+from dispatchd.web.auth import CHALLENGE, basic_credentials
+from dispatchd.web.encoding import json_list, plain
+from dispatchd.web.snapshots import Snapshots, actor_totals
+
+STATIC_FOLDER = Path(__file__).parent / "static"
+OPEN_PATHS = frozenset({"/livez", "/readyz"})
+MAILBOX_HEAD = 20
+
+# Where a list is, and the kind of actor that its rows are asked of.
+LISTS = {"connections": "connection", "channels": "channel", "exchanges": "exchange", "queues": "queue"}
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+ERROR_NAMES = {401: "not_authorized", 404: "not_found", 405: "method_not_allowed"}
+
+Authenticate = Callable[[str, bytes, str], bool]
+
+
+class Admin:
+    """The handlers of the admin; `make_app` says at which addresses."""
+
+    def __init__(
+        self,
+        system: System,
+        authenticate: Authenticate,
+        is_ready: Callable[[], bool],
+        overview: Callable[[], dict[str, Any]],
+    ) -> None:
+        self._system = system
+        self._authenticate = authenticate
+        self._is_ready = is_ready
+        self._overview = overview
+        self._snapshots = Snapshots(system)
+
+    def require_login(self) -> None:
+        """Before each request: only the checks are open to everybody. Raises 401."""
+        if bottle.request.path in OPEN_PATHS:
+            return
+        credentials = basic_credentials(bottle.request.get_header("Authorization"))
+        peer = bottle.request.environ.get("REMOTE_ADDR", "")
+        if credentials is None or not self._authenticate(*credentials, peer):
+            raise bottle.HTTPError(401, "Login with a name and password of a user of this broker")
+
+    def live(self) -> str:
+        """Answer as long as the process answers at all."""
+        return answer_text("ok")
+
+    def ready(self) -> str:
+        """Answer 200 once clients can connect, else 503."""
+        if self._is_ready():
+            return answer_text("ok")
+        bottle.response.status = 503
+        return answer_text("not ready")
+
+    def page(self) -> Any:
+        """Send the page."""
+        return self.static("index.html")
+
+    def static(self, name: str) -> Any:
+        """Send a file that the page needs."""
+        return bottle.static_file(name, root=str(STATIC_FOLDER), headers={"Cache-Control": "no-cache"})
+
+    def overview(self) -> str:
+        """Facts about the broker, totals over its queues, its actors by state, and how its persistence does.
+
+        What the broker says itself goes before what is added up here.
+        """
+        facts = self._overview()
+        persistence = self._snapshots.of_kind("persistence")
+        return answer_json(
+            json.dumps(
+                plain(
+                    {
+                        **facts,
+                        "at": time.time(),
+                        "totals": {**self._snapshots.totals(), **facts.get("totals", {})},
+                        "actors": actor_totals(self._system),
+                        "persistence": {**(persistence[0] if persistence else {}), **facts.get("persistence", {})},
+                    }
+                )
+            )
+        )
+
+    def rows(self, kind: str) -> str:
+        """What the actors of one kind tell of themselves."""
+        return answer_json(json_list(self._snapshots.of_kind(kind)))
+
+    def actors(self) -> str:
+        """The vitals of all actors, read from outside: whoever is stuck is in it."""
+        return answer_json(json_list([actor.vitals() for actor in self._system.actors.values()]))
+
+    def actor(self, number: int) -> str:
+        """Everything about one actor: vitals, what it does, what waits, its snapshot, and the failures kept of it."""
+        actor = self._system.actors.get(number)
+        rows = self._snapshots.of([actor]) if actor is not None else []
+        if actor is None or not rows:
+            raise bottle.HTTPError(404, f"There is no actor {number}")
+        return answer_json(json.dumps({**actor.vitals(), **inside(actor), "snapshot": rows[0]}, allow_nan=False))
+
+
+def inside(actor: Actor) -> dict[str, Any]:
+    """What can be seen of an actor from outside beyond its vitals: types of messages, never their content."""
+    busy_for = time.perf_counter() - actor.handling_since if actor.handling is not None else 0.0
+    return {
+        "handling": type(actor.handling).__name__ if actor.handling is not None else None,
+        "handling_ms": round(busy_for * 1000, 3),
+        "mailbox_head": [type(message).__name__ for message in actor.actor_inbox.peek(MAILBOX_HEAD)],
+        "kept_failures": [failure.summary() for failure in reversed(actor.failures.kept)],
+    }
+
+
+def answer_text(text: str) -> str:
+    """Make the response plain text that nobody keeps."""
+    bottle.response.content_type = "text/plain; charset=UTF-8"
+    bottle.response.set_header("Cache-Control", "no-store")
+    return text
+
+
+def answer_json(text: str) -> str:
+    """Make the response JSON that nobody keeps."""
+    bottle.response.content_type = "application/json"
+    bottle.response.set_header("Cache-Control", "no-store")
+    return text
+
+
+def answer_error(error: Any) -> str:
+    """Say in JSON what was wrong: `error` is a name for programs, `reason` a sentence for people."""
+    add_security_headers()
+    if error.status_code == 401:
+        bottle.response.set_header("WWW-Authenticate", CHALLENGE)
+    name = ERROR_NAMES.get(error.status_code, "internal_error" if error.status_code >= 500 else "bad_request")
+    return answer_json(json.dumps({"error": name, "reason": str(error.body)}))
+
+
+def add_security_headers() -> None:
+    """Tell the browser to trust nothing but this page's own files, and nobody to frame it."""
+    for name, value in SECURITY_HEADERS.items():
+        bottle.response.set_header(name, value)
+
+
+def make_app(
+    system: System,
+    authenticate: Authenticate,
+    is_ready: Callable[[], bool],
+    overview: Callable[[], dict[str, Any]],
+) -> bottle.Bottle:
+    """Build the admin as a WSGI application.
+
+    Args:
+        system: the actors to show.
+        authenticate: tells whether this user with this password may look, from this peer's address; may block.
+        is_ready: tells whether clients can connect.
+        overview: facts about the broker: product, version, compiled, started_at, uptime_ms, python, listeners, and
+            optionally `totals` and `persistence`, which go before what the admin finds out itself.
+    """
+    admin = Admin(system, authenticate, is_ready, overview)
+    app = bottle.Bottle()
+    app.default_error_handler = answer_error
+    app.add_hook("before_request", admin.require_login)
+    app.add_hook("after_request", add_security_headers)
+    app.get("/livez", callback=admin.live)
+    app.get("/readyz", callback=admin.ready)
+    app.get("/", callback=admin.page)
+    app.get("/static/<name>", callback=admin.static)
+    app.get("/api/overview", callback=admin.overview)
+    app.get("/api/actors", callback=admin.actors)
+    app.get("/api/actors/<number:int>", callback=admin.actor)
+    for path, kind in LISTS.items():
+        app.get(f"/api/{path}", callback=partial(admin.rows, kind))
+    return app

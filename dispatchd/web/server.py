@@ -1,0 +1,80 @@
+"""The HTTP server under the admin: bounded in connections, in time and in what a request may bring."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import gevent
+from gevent.pywsgi import LoggingLogAdapter, WSGIHandler, WSGIServer
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS = 64
+REQUEST_SECONDS = 20.0
+SOCKET_SECONDS = 30.0  # longer: it matters only where a request's deadline was met and the client still does not read
+BODY_OCTETS = 64 * 1024
+STOP_SECONDS = 0.5
+
+
+class Handler(WSGIHandler):
+    """One connection of a client, which must not be able to keep it forever or to send without end."""
+
+    def handle(self) -> None:
+        """Serve the requests of one connection."""
+        self.socket.settimeout(SOCKET_SECONDS)
+        super().handle()
+
+    def handle_one_request(self) -> Any:
+        """Serve one request; ends the connection if it takes, with the wait for it, more than REQUEST_SECONDS."""
+        deadline = gevent.Timeout.start_new(REQUEST_SECONDS)
+        try:
+            return super().handle_one_request()
+        except gevent.Timeout as expired:
+            if expired is not deadline:
+                raise
+            return None
+        finally:
+            deadline.close()
+
+    def read_request(self, raw_requestline: str) -> Any:
+        """Read the head of a request. Raises ValueError, answered 400, for a body too large or of unknown size."""
+        accepted = super().read_request(raw_requestline)
+        if self.headers.get("Transfer-Encoding") or (self.content_length or 0) > BODY_OCTETS:
+            raise ValueError(f"the body has more than {BODY_OCTETS} octets, or does not say how many")
+        return accepted
+
+    def handle_error(self, t: Any, v: Any, tb: Any) -> None:
+        """Report an unforeseen error; a client that was too slow is none, and only loses its connection."""
+        if isinstance(v, gevent.Timeout | TimeoutError):
+            self.close_connection = True
+        else:
+            super().handle_error(t, v, tb)
+
+
+class AdminServer:
+    """Serves a WSGI application at one address; `port` 0 takes a free one."""
+
+    def __init__(self, app: Any, bind: str, port: int) -> None:
+        self._server = WSGIServer(
+            (bind, port),
+            app,
+            spawn=CONNECTIONS,
+            log=None,
+            error_log=LoggingLogAdapter(logger, logging.WARNING),
+            handler_class=Handler,
+            environ={"SERVER_NAME": bind},  # else gevent asks DNS
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that it listens on: the real one after `start`."""
+        return int(self._server.address[1])
+
+    def start(self) -> None:
+        """Listen and serve. Raises OSError if the address cannot be bound."""
+        self._server.start()
+
+    def stop(self) -> None:
+        """Stop listening; give requests that are being served STOP_SECONDS, then end them."""
+        self._server.stop(timeout=STOP_SECONDS)
