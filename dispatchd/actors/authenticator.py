@@ -1,0 +1,130 @@
+"""The actor that knows who may log in. bcrypt runs on native threads of its own, never on that of the loop."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+import gevent
+from gevent.event import AsyncResult
+from gevent.pool import Group
+from gevent.threadpool import ThreadPool
+
+from dispatchd.actors.credentials import Credentials
+from dispatchd.actors.messages import ActorMessage, Authenticate, Authenticated
+from dispatchd.actors.runtime import Actor, Ref, System, receives
+
+logger = logging.getLogger(__name__)
+
+THREADS: Final = 2
+MOST_WAITING: Final = 1000
+
+Answer = Callable[[bool], None]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckPassword(ActorMessage):
+    """Admin to authenticator: `accepted` becomes whether this user may log in with this password from this address."""
+
+    user: str
+    password: bytes = field(repr=False)
+    peer: str
+    accepted: AsyncResult[bool] = field(default_factory=AsyncResult, repr=False)
+
+    def refuse(self, reason: str) -> None:
+        """Let nobody in."""
+        self.accepted.set(False)
+
+
+def may_log_in(authenticator: Ref, user: str, password: bytes, peer: str, timeout: float) -> bool:
+    """Ask whether this user may log in from the address `peer`; False also if there is no answer in `timeout` seconds.
+
+    Only the greenlet that asks waits.
+    """
+    question = CheckPassword(user, password, peer)
+    authenticator.tell(question)
+    return question.accepted.wait(timeout) is True
+
+
+@dataclass(eq=False, slots=True)
+class Check:
+    """One user and password on the way through bcrypt, for all who want to know of it."""
+
+    user: str
+    password: bytes = field(repr=False)
+    answers: list[Answer] = field(repr=False)
+
+
+class AuthenticatorActor(Actor):
+    """Answers what is known at once, and has the rest checked by threads while it goes on.
+
+    All clients of one user that reconnect at the same time share one check. At most MOST_WAITING checks wait; more are
+    refused, for bcrypt does only some ten of them in a second.
+    """
+
+    kind: ClassVar[str] = "authenticator"
+
+    def __init__(self, system: System, name: str, parent: Ref | None, credentials: Credentials) -> None:
+        super().__init__(system, name, parent)
+        self._credentials = credentials
+        self._pool = ThreadPool(THREADS)
+        self._greenlets = Group()
+        self._waiting: dict[tuple[str, bytes], Check] = {}
+
+    @receives(Authenticate)
+    def on_authenticate(self, message: Authenticate) -> None:
+        """Answer a connection with `Authenticated`."""
+
+        def answer(accepted: bool) -> None:
+            message.reply_to.tell(Authenticated(message.user, accepted))
+
+        self._decide(message.user, message.password, message.peer, answer)
+
+    @receives(CheckPassword)
+    def on_check_password(self, message: CheckPassword) -> AsyncResult[bool]:
+        """Answer the admin; whoever asks instead of telling gets the result to wait for."""
+        self._decide(message.user, message.password, message.peer, message.accepted.set)
+        return message.accepted
+
+    def _decide(self, user: str, password: bytes, peer: str, answer: Answer) -> None:
+        if not self._credentials.permits_peer(user, peer):
+            logger.warning("user %r is refused from %s: it may come from loopback addresses only", user, peer)
+            answer(False)
+        elif self._credentials.is_cached(user, password):
+            answer(True)
+        elif (waiting := self._waiting.get((user, password))) is not None:
+            waiting.answers.append(answer)
+        elif len(self._waiting) >= MOST_WAITING:
+            logger.warning("user %r is refused from %s: %d passwords wait to be checked", user, peer, MOST_WAITING)
+            answer(False)
+        else:
+            check = self._waiting[user, password] = Check(user, password, [answer])
+            self._greenlets.spawn(self._run, check).name = f"check of user {user!r}"
+
+    def _run(self, check: Check) -> None:
+        """Wait for one check, in a greenlet of its own, and answer whatever happens to it."""
+        accepted = False
+        try:
+            accepted = self._pool.apply(self._credentials.check, (check.user, check.password))
+        except Exception:
+            logger.exception("the password of user %r could not be checked", check.user)
+        finally:
+            self._settle(check, accepted)
+
+    def _settle(self, check: Check, accepted: bool) -> None:
+        del self._waiting[check.user, check.password]
+        for answer in check.answers:
+            answer(accepted)
+
+    def on_stop(self) -> None:
+        """Refuse those who wait; the threads end on their own when they are done with what they are doing."""
+        self._greenlets.kill()
+        for never_begun in list(self._waiting.values()):
+            self._settle(never_begun, accepted=False)
+        gevent.spawn(self._pool.kill)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Facts for the admin: how many passwords wait to be checked."""
+        return {"name": self.name, "waiting": len(self._waiting)}

@@ -1,0 +1,135 @@
+"""The command line: options, `hash-password`, logging, and the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import getpass
+import logging
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+from dispatchd import __version__, is_compiled
+from dispatchd.actors.credentials import LEAST_ROUNDS, MOST_ROUNDS, hash_password
+from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
+
+logger = logging.getLogger(__name__)
+
+EXIT_FAILURE: Final = 1
+EXIT_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
+
+DEFAULT_ROUNDS: Final = 11  # the seed's
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the broker, or the sub-command that `argv` names (without the program's name; None: this process's own).
+
+    Returns:
+        The exit status: 0, 1 when the broker can't start or a password can't be hashed, 78 when the configuration
+        can't be used.
+
+    Raises:
+        SystemExit: after --help and --version, and with status 2 when `argv` is not understood.
+    """
+    given = vars(_parser().parse_args(argv))
+    try:
+        if given.pop("command") == "hash-password":
+            return _hash_password(given["rounds"])
+        return _serve(given)
+    except ConfigError as error:
+        print(f"dispatchd: {error}", file=sys.stderr)
+        return EXIT_CONFIG
+    except StartError as error:
+        print(f"dispatchd: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dispatchd",
+        description="A durable AMQP 0-9-1 message broker.",
+        epilog="Each option may also have one dash. What the configuration file says overrides the command line.",
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command="serve")
+    version = f"dispatchd {__version__} ({'compiled' if is_compiled() else 'pure'})"
+    _add(parser, "version", action="version", version=version, help="show the version, and whether it runs compiled")
+    for option in OPTIONS:
+        if option.from_text is None:
+            _add(parser, option.key, action="store_true", help=option.help)
+        else:
+            _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
+    _add(parser, "config-file", metavar="FILE", type=Path, help="JSON configuration file (default: none)")
+    _add(parser, "config-file-if-exists", metavar="FILE", type=Path, help="the same, but it may be missing")
+    commands = parser.add_subparsers(title="commands", metavar="")
+    hashing = commands.add_parser(
+        "hash-password",
+        help="make the password_bcrypt_base64 of a user in the configuration file",
+        description="Read a password from the terminal, or else the first line of the standard input, and print the"
+        " base64 of its bcrypt hash, for password_bcrypt_base64 of a user in the configuration file.",
+        allow_abbrev=False,
+    )
+    hashing.set_defaults(command="hash-password", rounds=DEFAULT_ROUNDS)
+    _add(
+        hashing,
+        "rounds",
+        type=int,
+        choices=range(LEAST_ROUNDS, MOST_ROUNDS + 1),
+        metavar="N",
+        help=f"cost of the hash, from {LEAST_ROUNDS} to {MOST_ROUNDS}: each one more doubles the time of a login"
+        f" (default: {DEFAULT_ROUNDS})",
+    )
+    return parser
+
+
+def _add(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
+    """Add an option that may have one dash or two, as in the seed; only two are shown."""
+    settings["default"] = argparse.SUPPRESS
+    parser.add_argument(f"--{name}", **settings)
+    parser.add_argument(f"-{name}", **settings | {"dest": name.replace("-", "_"), "help": argparse.SUPPRESS})
+
+
+def _serve(given: dict[str, Any]) -> int:
+    path: Path | None = given.get("config_file", given.get("config_file_if_exists"))
+    flags = read_flags({option.key: given[option.field] for option in OPTIONS if option.field in given})
+    written = {} if path is None else read_file(path, may_be_missing="config_file" not in given)
+    config = Config(**flags | written)
+    _log_to_stderr(config.log_level)
+    overridden = [name for name, value in flags.items() if name in written and written[name] != value]
+    if overridden:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in overridden)
+        logger.warning("%s says otherwise than the command line and overrides %s", path, options)
+
+    from dispatchd.server import serve
+
+    return serve(config)
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(),
+        stream=sys.stderr,
+        format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",
+        datefmt="%Y-%m-%d %H:%M:%S",
+        force=True,
+    )
+
+
+def _hash_password(rounds: int) -> int:
+    try:
+        hashed = hash_password(_read_password(), rounds)
+    except ValueError as error:
+        print(f"dispatchd: {error}", file=sys.stderr)
+        return EXIT_FAILURE
+    print(base64.b64encode(hashed).decode())
+    return 0
+
+
+def _read_password() -> bytes:
+    if not sys.stdin.isatty():
+        return sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
+    password = getpass.getpass()
+    if getpass.getpass("Again: ") != password:
+        raise ValueError("the two passwords are not the same")
+    return password.encode()

@@ -1,0 +1,267 @@
+"""The broker's configuration: defaults, then the command line, then the JSON file, each overriding the one before."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from dispatchd.actors.credentials import is_bcrypt_hash
+
+
+class ConfigError(Exception):
+    """A configuration that can't be used: names the key, what was found and what was expected."""
+
+
+class StartError(Exception):
+    """The broker can't start: a port is in use, or the folder of its data can't be used."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that an operator, or a test, can choose. Times are in seconds, sizes in bytes.
+
+    `users` maps names to bcrypt hashes; without any there is guest with the password guest. Port 0 is any free one.
+    """
+
+    amqp_port: int = 5672
+    admin_port: int = 8080
+    debug_port: int = 6060
+    bind: str = "0.0.0.0"  # as the seed and RabbitMQ; guest still comes from loopback only
+    persist_dir: Path = Path("/data/dispatchd/")
+    coalesce_interval: float = 0.2  # the seed's
+    log_level: str = "info"
+    guest_from_anywhere: bool = False
+    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+
+    # RabbitMQ's defaults of the same names, offered in connection.tune.
+    frame_max: int = 131072
+    channel_max: int = 2047
+    heartbeat: int = 60
+    handshake_timeout: float = 10.0  # RabbitMQ's
+    max_message_size: int = 16 * 1024 * 1024  # RabbitMQ 4's
+
+
+@dataclass(frozen=True)
+class Option:
+    """A key of the file that is also an option of the command line.
+
+    `read` turns a value of the file into that of the configuration; raises ValueError if it is not what is `expected`.
+    `from_text` turns the command line's text into a value as the file would have it; None for an option without one.
+    """
+
+    key: str
+    read: Callable[[object], Any]
+    expected: str
+    help: str
+    from_text: Callable[[str], object] | None = str
+
+    @property
+    def field(self) -> str:
+        """The name in `Config`."""
+        return self.key.replace("-", "_")
+
+
+MOST_COALESCE_INTERVAL: Final = 60.0
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
+_SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+
+
+def _whole_number(text: str) -> object:
+    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+
+
+def _port(value: object) -> int:
+    if type(value) is int and 0 <= value <= 65535:
+        return value
+    raise ValueError
+
+
+def _text(value: object) -> str:
+    if isinstance(value, str) and value and "\0" not in value:
+        return value
+    raise ValueError
+
+
+def _folder(value: object) -> Path:
+    text = _text(value)
+    os.fsencode(text)  # JSON has strings that no file name can be: a UnicodeEncodeError is a ValueError
+    return Path(text)
+
+
+def _duration(value: object) -> float:
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or (seconds := float(match[1]) * _SECONDS[match[2]]) > MOST_COALESCE_INTERVAL:
+        raise ValueError
+    return seconds
+
+
+def _log_level(value: object) -> str:
+    if value in LOG_LEVELS:
+        return str(value)
+    raise ValueError
+
+
+def _truth(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ValueError
+
+
+_PORT: Final = "a whole number from 0 to 65535, where 0 is any free port"
+
+OPTIONS: Final = (
+    Option("amqp-port", _port, _PORT, "port for AMQP clients (default: 5672)", _whole_number),
+    Option("admin-port", _port, _PORT, "port for the admin page and its JSON API (default: 8080)", _whole_number),
+    Option(
+        "debug-port",
+        _port,
+        _PORT,
+        "port for the stacks of all greenlets, on loopback only (default: 6060)",
+        _whole_number,
+    ),
+    Option(
+        "bind",
+        _text,
+        "an address or a host name",
+        "address of the AMQP and the admin port (default: 0.0.0.0, which is all)",
+    ),
+    Option("persist-dir", _folder, "the path of a folder", "folder of the durable data (default: /data/dispatchd/)"),
+    Option(
+        "coalesce-interval",
+        _duration,
+        f"a number with the unit us, ms or s, at most {MOST_COALESCE_INTERVAL:.0f}s, such as 200ms or 0.2s",
+        "how long durable changes that nobody waits for are gathered before they are written (default: 200ms)",
+    ),
+    Option("log-level", _log_level, f"one of {', '.join(LOG_LEVELS)}", "how much is logged (default: info)"),
+    Option(
+        "guest-from-anywhere",
+        _truth,
+        "true or false",
+        "let guest log in from other machines too, as long as the file names no users",
+        None,
+    ),
+)
+USERS: Final = "users"
+PASSWORD: Final = "password_bcrypt_base64"
+
+_BY_KEY: Final = {option.key: option for option in OPTIONS}
+
+
+def read_flags(flags: Mapping[str, object]) -> dict[str, Any]:
+    """Read options of the command line: their keys with text, or True for those that take none.
+
+    Returns:
+        Values of `Config` by the names of its fields, of the given options only.
+
+    Raises:
+        ConfigError: a value is not what the option expects.
+    """
+    values = {}
+    for key, given in flags.items():
+        option = _BY_KEY[key]
+        value = option.from_text(given) if option.from_text is not None and isinstance(given, str) else given
+        try:
+            values[option.field] = option.read(value)
+        except ValueError:
+            raise ConfigError(f"option --{key}: found {_shown(given)}, expected {option.expected}") from None
+    return values
+
+
+def read_file(path: Path, may_be_missing: bool = False) -> dict[str, Any]:
+    """Read a configuration file; one that `may_be_missing`, and is, counts as empty.
+
+    Returns:
+        Values of `Config` by the names of its fields, of the keys in the file only.
+
+    Raises:
+        ConfigError: the file can't be read, is no JSON, has a key that is not known, or a value of the wrong type.
+    """
+    try:
+        return _read_document(json.loads(path.read_bytes(), object_pairs_hook=_without_repetition))
+    except OSError as error:
+        if may_be_missing and isinstance(error, FileNotFoundError):
+            return {}
+        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: found no JSON ({error}), expected a JSON object") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise ConfigError(f"key {_shown(repeated)}: found twice, expected once")
+    return values
+
+
+def _read_document(document: object) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise ConfigError(f"found {_shown(document)}, expected a JSON object")
+    values: dict[str, Any] = {}
+    for key, value in document.items():
+        option = _BY_KEY.get(key)
+        if key == USERS:
+            values[USERS] = _read_users(value)
+        elif option is None:
+            raise ConfigError(f"key {_shown(key)}: not known, expected one of {', '.join([*_BY_KEY, USERS])}")
+        else:
+            try:
+                values[option.field] = option.read(value)
+            except ValueError:
+                raise ConfigError(f'key "{key}": found {_shown(value)}, expected {option.expected}') from None
+    return values
+
+
+def _read_users(users: object) -> dict[str, bytes]:
+    if not isinstance(users, dict):
+        raise ConfigError(f'key "{USERS}": found {_kind(users)}, expected an object with an entry for each user')
+    return {name: _read_user(name, entry) for name, entry in users.items()}
+
+
+def _read_user(name: str, entry: object) -> bytes:
+    """The bcrypt hash of a user. What is found is not shown: by mistake it may be the password itself."""
+    where = f"{USERS}.{name}"
+    if not name or not name.isprintable():
+        raise ConfigError(f"key {_shown(where)}: found an empty name or control characters, expected a user's name")
+    if not isinstance(entry, dict):
+        raise ConfigError(f'key "{where}": found {_kind(entry)}, expected an object with the key {PASSWORD}')
+    for key in entry:
+        if key != PASSWORD:
+            raise ConfigError(f"key {_shown(f'{where}.{key}')}: not known, expected {PASSWORD}")
+    where = f"{where}.{PASSWORD}"
+    if PASSWORD not in entry:
+        raise ConfigError(f'key "{where}": found nothing, expected the output of `dispatchd hash-password`')
+    encoded = entry[PASSWORD]
+    found = _kind(encoded)
+    if isinstance(encoded, str):
+        try:
+            decoded = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError):
+            found = "text that is not base64"
+        else:
+            if is_bcrypt_hash(decoded):
+                return decoded
+            found = f"base64 of {len(decoded)} bytes that are no bcrypt hash"
+    raise ConfigError(f'key "{where}": found {found}, expected the output of `dispatchd hash-password`')
+
+
+def _shown(value: object) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _kind(value: object) -> str:
+    kinds = {bool: "true or false", int: "a number", float: "a number", str: "a string", list: "an array"}
+    return kinds.get(type(value), "null" if value is None else "an object")
