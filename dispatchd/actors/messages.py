@@ -14,6 +14,7 @@ from dispatchd.amqp.errors import AmqpError, ChannelException, ConnectionExcepti
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
+    from dispatchd.actors.transport import Transport
     from dispatchd.amqp.frame_parser import ChannelInput
     from dispatchd.amqp.message import Message
     from dispatchd.amqp.methods import Method
@@ -136,6 +137,11 @@ class Deliver(ActorMessage):
     consumer: Consumer
     entries: list[QueueEntry]
 
+    def refuse(self, reason: str) -> None:
+        self.consumer.give_back(self.entries)
+        if not self.consumer.no_ack:
+            self.consumer.queue.tell(Requeue(self.entries))
+
 
 @dataclass(frozen=True, slots=True)
 class Settle(ActorMessage):
@@ -189,11 +195,21 @@ class Subscribe(Request):
 
 
 @dataclass(frozen=True, slots=True)
+class Cancel(Request):
+    """Channel to queue: a basic.cancel with the consumer that is to go."""
+
+    consumer: Consumer
+
+
+@dataclass(frozen=True, slots=True)
 class Done(ActorMessage):
     """The method was carried out; `reply` is the method to answer with."""
 
     request: Request
     reply: Method
+
+    def refuse(self, reason: str) -> None:
+        self.request.refuse(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,26 +249,16 @@ class ConsumerCancelled(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Bind(ActorMessage):
-    """Vhost to exchange; `then` is passed on when it is done."""
+    """Vhost to exchange: match this binding too. What is published after the vhost's answer comes after this."""
 
     binding: Binding
-    then: Done | None = None
-
-    def refuse(self, reason: str) -> None:
-        if self.then is not None:
-            self.then.request.refuse(reason)
 
 
 @dataclass(frozen=True, slots=True)
 class Unbind(ActorMessage):
-    """Vhost to exchange; `then` is passed on when it is done."""
+    """Vhost to exchange: match this binding no more."""
 
     binding: Binding
-    then: Done | None = None
-
-    def refuse(self, reason: str) -> None:
-        if self.then is not None:
-            self.then.request.refuse(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,14 +277,9 @@ class DeleteQueue(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Retire(ActorMessage):
-    """Vhost to queue or exchange: it has been deleted; `then` is passed on when it has let go of everything."""
+    """Vhost to queue or exchange, connection to channel: it is deleted, or forgotten; let go of everything and stop."""
 
-    then: Done | None = None
     reaches_quarantined: ClassVar[bool] = True
-
-    def refuse(self, reason: str) -> None:
-        if self.then is not None:
-            self.then.request.refuse(reason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +299,27 @@ class OwnerReleased(ActorMessage):
     """Vhost to connection."""
 
 
-# --- Connection and its channels
+# --- Broker, connections and their channels
+
+
+@dataclass(frozen=True, slots=True)
+class Connect(ActorMessage):
+    """Listener to broker: a client has connected and sent the protocol header."""
+
+    transport: Transport
+
+    def refuse(self, reason: str) -> None:
+        self.transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Connected(ActorMessage):
+    """Broker to connection: begin the handshake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shutdown(ActorMessage):
+    """Asked of the broker: close every connection. Answered with an event that is set when all are gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,8 @@ class Ref(pykka.ActorRef["Actor"]):
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
         self.name = actor.name
+        self.number = actor.number
+        self.mailbox = actor.actor_inbox
 
     def tell(self, message: ActorMessage) -> None:
         """Put a message into the actor's mailbox; if it has stopped, refuse the message to whoever waits for it."""
@@ -89,14 +91,17 @@ class Actor(pykka.Actor):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        cls._handlers = dict(cls._handlers)
-        for attribute in vars(cls).values():
-            for message_type in getattr(attribute, "receives", ()):
-                cls._handlers[message_type] = attribute
+        cls._handlers = {
+            message_type: attribute
+            for ancestor in reversed(cls.__mro__)
+            for attribute in vars(ancestor).values()
+            for message_type in getattr(attribute, "receives", ())
+        }
 
     def __init__(self, system: System, name: str, parent: Ref | None) -> None:
-        self.name = name
         super().__init__()
+        self.name = name
+        self.number = system.register(self)
         self._actor_ref = Ref(self)
         self.system = system
         self.parent = parent
@@ -107,7 +112,6 @@ class Actor(pykka.Actor):
         self.is_quarantined = False
         self.handling: Any = None
         self.handling_since = 0.0
-        self.number = system.register(self)
         self.parent_number = parent.number if parent is not None else None
 
     @property
@@ -197,7 +201,7 @@ class Actor(pykka.Actor):
         self.restarts += 1
         try:
             self.restarted()
-        except BaseException as error:  # noqa: BLE001 - as in on_receive
+        except BaseException as error:
             self.failures.add(Failure.of(self.name, "restart", error), time.monotonic())
             logger.exception("%s %s could not be restarted", self.kind, self.name)
             self._quarantine()

@@ -60,3 +60,10 @@ class Consumer:
             entry.consumer = self
             self.unacked += 1
             self.window.unacked += 1
+
+    def give_back(self, entries: list[QueueEntry]) -> None:
+        """Free the room of entries that did not reach the channel."""
+        for entry in entries:
+            self.outlet.reserved -= entry.message.size + DELIVERY_OVERHEAD
+            if not self.no_ack:
+                self.window.unacked -= 1

@@ -18,16 +18,17 @@ class QueueEntry:
     """A message's place in a queue.
 
     `position` grows by one with each message that the queue takes; a requeued entry goes back to it.
-    `consumer` is who holds the entry unacknowledged (None while it is ready, and after a basic.get).
+    `is_out`: it was delivered and is not settled; `consumer` is who holds it then (None after a basic.get).
     `slot` is the journal's: NOT_STORED, STORED, or its index in the batch that is still to be written.
     """
 
-    __slots__ = ("consumer", "message", "position", "queue", "redelivered", "slot")
+    __slots__ = ("consumer", "is_out", "message", "position", "queue", "redelivered", "slot")
 
     def __init__(self, message: Message, queue: Any, position: i64) -> None:
         self.message: Message = message
         self.queue: Any = queue
         self.position: i64 = position
         self.redelivered: bool = False
+        self.is_out: bool = False
         self.consumer: Consumer | None = None
         self.slot: i64 = NOT_STORED

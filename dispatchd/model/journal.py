@@ -108,6 +108,10 @@ class Journal:
         """Store a definition, or remove it with None."""
         self._definitions[key] = record
 
+    def live_adds(self) -> int:
+        """How many entries the next commit has to write, if nothing else happens."""
+        return self._live_adds
+
     def is_empty(self) -> bool:
         """Whether a commit would change nothing."""
         return not (

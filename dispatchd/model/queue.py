@@ -25,10 +25,14 @@ def _by_position_from_last(entry: QueueEntry) -> int:
 
 
 class Queue:
-    """Ready entries and consumers. `ref` is the actor that owns it; it is what ledgers send settlements to."""
+    """Ready entries and consumers. `ref` is the actor that owns it; it is what ledgers send settlements to.
 
-    def __init__(self, ref: Any, last_position: i64 = 0) -> None:
+    `delivered_up_to` is the last position that was ever delivered; `drained` counts what left, in publish credit.
+    """
+
+    def __init__(self, ref: Any, durable: bool, last_position: i64 = 0) -> None:
         self.ref: Any = ref
+        self.durable: bool = durable
         self.ready: deque[QueueEntry] = deque()
         self.returned: list[QueueEntry] = []
         self.consumers: list[Consumer] = []
@@ -40,29 +44,32 @@ class Queue:
         self.delivered: i64 = 0
         self.redelivered: i64 = 0
         self.acknowledged: i64 = 0
+        self.drained: i64 = 0
+        self.unfinished: bool = False
         self._turn: i64 = 0
 
     def __len__(self) -> int:
         return len(self.ready) + len(self.returned)
 
     def enqueue(self, messages: list[Message]) -> list[QueueEntry]:
-        """Take messages in at the tail; returns the entries of the persistent ones."""
+        """Take messages in at the tail; returns the entries that have to be stored."""
         ready = self.ready
         ref = self.ref
         position = self.last_position
         size: i64 = 0
-        persistent: list[QueueEntry] = []
+        durable = self.durable
+        stored: list[QueueEntry] = []
         for message in messages:
             position += 1
             entry = QueueEntry(message, ref, position)
             ready.append(entry)
             size += message.size
-            if message.persistent:
-                persistent.append(entry)
+            if durable and message.persistent:
+                stored.append(entry)
         self.last_position = position
         self.ready_bytes += size
         self.published += len(messages)
-        return persistent
+        return stored
 
     def restore(self, entries: list[QueueEntry]) -> None:
         """Take in entries that have their place already, in order: a recovered queue, or one whose actor failed."""
@@ -70,6 +77,17 @@ class Queue:
             self.ready.append(entry)
             self.ready_bytes += entry.message.size
             self.last_position = max(self.last_position, entry.position)
+
+    def adopt(self, old: Queue) -> None:
+        """Go on with the consumers and the figures of a queue whose entries were restored."""
+        self.consumers = old.consumers
+        self.unacked = old.unacked
+        self.delivered_up_to = old.delivered_up_to
+        self.published = old.published
+        self.delivered = old.delivered
+        self.redelivered = old.redelivered
+        self.acknowledged = old.acknowledged
+        self.drained = old.drained
 
     def take(self) -> QueueEntry | None:
         """Remove the head for a delivery; None when nothing is ready."""
@@ -80,14 +98,20 @@ class Queue:
             self.delivered_up_to = entry.position
         else:
             return None
+        entry.is_out = True
         self.ready_bytes -= entry.message.size
         self.delivered += 1
+        self.drained += 1 + (entry.message.size >> 10)
         if entry.redelivered:
             self.redelivered += 1
         return entry
 
     def dispatch(self) -> list[tuple[Consumer, list[QueueEntry]]]:
-        """Hand ready entries to consumers with room, one each in turn; at most DISPATCH_LIMIT in one call."""
+        """Hand ready entries to consumers with room, one each in turn; at most DISPATCH_LIMIT in one call.
+
+        `unfinished` says afterwards whether that limit, and nothing else, ended it.
+        """
+        self.unfinished = False
         consumers = self.consumers
         total: i64 = len(consumers)
         if total == 0 or not (self.ready or self.returned):
@@ -112,9 +136,12 @@ class Queue:
             if not consumer.batch:
                 served.append(consumer)
             consumer.take(entry)
-            if not consumer.no_ack:
+            if consumer.no_ack:
+                entry.is_out = False
+            else:
                 self.unacked += 1
         self._turn = turn
+        self.unfinished = given == DISPATCH_LIMIT
         deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
         for consumer in served:
             deliveries.append((consumer, consumer.batch))
@@ -122,26 +149,30 @@ class Queue:
         return deliveries
 
     def settle(self, entries: list[QueueEntry]) -> None:
-        """Let go of acknowledged or discarded entries."""
+        """Let go of acknowledged or discarded entries; those that aren't out are passed over."""
         for entry in entries:
-            consumer = entry.consumer
-            if consumer is not None:
-                consumer.unacked -= 1
-        self.unacked -= len(entries)
+            self._end_delivery(entry)
         self.acknowledged += len(entries)
 
     def requeue(self, entries: list[QueueEntry]) -> None:
-        """Put entries back where they were, marked as redelivered."""
+        """Put entries back where they were, marked as redelivered; those that aren't out are passed over."""
         for entry in entries:
-            consumer = entry.consumer
-            if consumer is not None:
-                consumer.unacked -= 1
-                entry.consumer = None
-            entry.redelivered = True
-            self.ready_bytes += entry.message.size
-        self.unacked -= len(entries)
-        self.returned.extend(entries)
+            if self._end_delivery(entry):
+                entry.redelivered = True
+                self.ready_bytes += entry.message.size
+                self.returned.append(entry)
         self.returned.sort(key=_by_position_from_last)
+
+    def _end_delivery(self, entry: QueueEntry) -> bool:
+        if not entry.is_out:
+            return False
+        entry.is_out = False
+        self.unacked -= 1
+        consumer = entry.consumer
+        if consumer is not None:
+            consumer.unacked -= 1
+            entry.consumer = None
+        return True
 
     def purge(self) -> list[QueueEntry]:
         """Remove everything that is ready; what is unacknowledged stays out."""

@@ -17,7 +17,19 @@ class Publishing:
     `cost` is the publish credit that the channel gets back when everything is answered.
     """
 
-    __slots__ = ("awaiting", "channel", "confirm", "cost", "hops", "messages", "refused")
+    __slots__ = (
+        "awaiting",
+        "channel",
+        "confirm",
+        "cost",
+        "held",
+        "hops",
+        "is_accepted",
+        "is_settled",
+        "messages",
+        "refused",
+        "uncommitted",
+    )
 
     def __init__(self, channel: Any, messages: list[Message], cost: i64, confirm: bool) -> None:
         self.channel: Any = channel  # who gets the answers
@@ -26,6 +38,10 @@ class Publishing:
         self.confirm = confirm
         self.hops: i64 = 1  # exchanges that have yet to route it
         self.awaiting: i64 = 0  # queues that have yet to answer
+        self.held: i64 = 0  # queues that keep its credit back
+        self.uncommitted: i64 = 0  # commits that have yet to reach the disk
+        self.is_accepted = False  # every queue has it
+        self.is_settled = False  # and every one that stores it has it on disk
         self.refused: list[Message] = []  # to be confirmed with nack
 
 

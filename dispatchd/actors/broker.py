@@ -1,0 +1,108 @@
+"""The broker: parent of everything, and the one who begins and ends it in order."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from gevent.event import Event
+
+from dispatchd.actors.authenticator import AuthenticatorActor
+from dispatchd.actors.connection import ConnectionActor, Services
+from dispatchd.actors.messages import CloseConnection, Connect, Connected, ConnectionGone, Shutdown
+from dispatchd.actors.persistence import PersistenceActor
+from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.session import Vhost
+from dispatchd.actors.vhost import VhostActor
+from dispatchd.model.stored_definitions import StoredVhost, read_rows
+
+if TYPE_CHECKING:
+    from dispatchd.actors.credentials import Credentials
+    from dispatchd.amqp.message import Message
+    from dispatchd.config import Config
+    from dispatchd.store.interface import Store
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_VHOST = "/"
+SHUTDOWN_TEXT = "broker forced connection closure with reason 'shutdown'"
+
+
+class BrokerActor(Actor):
+    """Starts persistence, the authenticator and the vhosts, takes connections, and lets them go at the end."""
+
+    kind = "broker"
+
+    def __init__(self, system: System, config: Config, store: Store, credentials: Credentials) -> None:
+        """Recover what `store` holds and start the actors for it.
+
+        Raises StoreError if the store can't be read, and ValueError if its definitions make no sense.
+        """
+        super().__init__(system, "dispatchd", None)
+        recovered = store.recover()
+        self._next_queue_id = recovered.next_queue_id
+        vhosts = read_rows(recovered.definitions)
+        for stored in vhosts.values():
+            for queue in stored.queues:
+                self._next_queue_id = max(self._next_queue_id, int(queue["queue_id"]) + 1)
+        self.persistence = PersistenceActor(
+            system, self.ref, store, config.coalesce_interval, recovered.next_message_id
+        ).begin()
+        self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
+        self._services = Services({}, self.authenticator, config.frame_max, config.channel_max, config.heartbeat)
+        self._connections: set[Ref] = set()
+        self._is_stopping = False
+        self._all_gone = Event()
+
+        def contents(queue_id: int) -> tuple[list[tuple[int, Message]], int]:
+            return recovered.queues.pop(queue_id, []), recovered.marks.get(queue_id, 0)
+
+        for name in {DEFAULT_VHOST, *vhosts}:
+            vhost = VhostActor(system, name, self.ref, self.persistence, self._new_queue_id)
+            vhost.restore(vhosts.get(name, StoredVhost()), contents)
+            self._services.vhosts[name] = Vhost(name, vhost.begin(), vhost.catalogue)
+        for queue_id, messages in recovered.queues.items():
+            logger.warning("the store has %d messages of queue %d, which no definition names", len(messages), queue_id)
+
+    def _new_queue_id(self) -> int:
+        self._next_queue_id += 1
+        return self._next_queue_id - 1
+
+    @receives(Connect)
+    def on_connect(self, message: Connect) -> None:
+        """A client has connected: its connection becomes an actor."""
+        if self._is_stopping:
+            message.transport.close()
+            return
+        connection = ConnectionActor(self.system, message.transport, self.ref, self._services).begin()
+        self._connections.add(connection)
+        connection.tell(Connected())
+        message.transport.begin(connection)
+
+    @receives(ConnectionGone)
+    def on_connection_gone(self, message: ConnectionGone) -> None:
+        """A connection is closed, and all that was its own is gone."""
+        self._connections.discard(message.connection)
+        self._see_whether_all_are_gone()
+
+    @receives(Shutdown)
+    def on_shutdown(self, _message: Shutdown) -> Event:
+        """Close all connections with 320; the answer is an event that is set when they are gone."""
+        self._is_stopping = True
+        for connection in self._connections:
+            connection.tell(CloseConnection(SHUTDOWN_TEXT))
+        self._see_whether_all_are_gone()
+        return self._all_gone
+
+    def _see_whether_all_are_gone(self) -> None:
+        if self._is_stopping and not self._connections:
+            self._all_gone.set()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The broker's row in the admin."""
+        return {
+            "name": self.name,
+            "vhosts": sorted(self._services.vhosts),
+            "connections": len(self._connections),
+            "stopping": self._is_stopping,
+        }

@@ -1,0 +1,380 @@
+"""A connection: the handshake, the channels that it carries, and an orderly end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import gevent
+
+from dispatchd.actors.channel import ChannelActor
+from dispatchd.actors.identity import server_properties
+from dispatchd.actors.messages import (
+    ActorMessage,
+    Arrived,
+    Authenticate,
+    Authenticated,
+    ChannelFailed,
+    ChannelGone,
+    CloseConnection,
+    Connected,
+    ConnectionGone,
+    Disconnected,
+    Drained,
+    OwnerReleased,
+    ReleaseOwner,
+    Retire,
+)
+from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.sasl import MECHANISMS, read_credentials
+from dispatchd.actors.session import Session, Vhost
+from dispatchd.amqp import methods as m
+from dispatchd.amqp.constants import FRAME_MIN_SIZE
+from dispatchd.amqp.errors import (
+    AmqpError,
+    ChannelError,
+    CommandInvalid,
+    ConnectionForced,
+    InternalError,
+    LoginRefused,
+    NotAllowed,
+)
+from dispatchd.amqp.method_codec import encode_method
+
+if TYPE_CHECKING:
+    from dispatchd.actors.transport import Transport
+    from dispatchd.amqp.frame_parser import ChannelInput
+
+STARTING = "starting"
+AUTHENTICATING = "authenticating"
+TUNING = "tuning"
+OPENING = "opening"
+OPEN = "open"
+CLOSING = "closing"
+LEAVING = "leaving"
+
+LEAVE_SECONDS = 2.0
+REFUSED_LOGIN_SECONDS = 3.0
+"""How long a client that can't be told why waits before its socket is closed (RabbitMQ's silent close delay)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every connection needs of the broker. `vhosts` is filled and changed by the broker alone."""
+
+    vhosts: dict[str, Vhost]
+    authenticator: Ref
+    frame_max: int
+    channel_max: int
+    heartbeat: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeaveDeadline(ActorMessage):
+    """To itself: whoever has not answered by now is not waited for."""
+
+    reaches_quarantined: ClassVar[bool] = True
+
+
+class ConnectionActor(Actor):
+    """One client's connection. Its number stands for it as the owner of exclusive queues."""
+
+    kind = "connection"
+
+    def __init__(self, system: System, transport: Transport, broker: Ref, services: Services) -> None:
+        name = f"{_address(transport.peer)} -> {_address(transport.local)}"
+        super().__init__(system, name, broker)
+        self._transport = transport
+        self._broker = broker
+        self._services = services
+        self._state = STARTING
+        self._client_properties: dict[str, Any] = {}
+        self._mechanism = ""
+        self._user = ""
+        self._frame_max = FRAME_MIN_SIZE
+        self._channel_max = services.channel_max
+        self._heartbeat = 0
+        self._session: Session | None = None
+        self._channels: dict[int, Ref] = {}
+        self._farewell: m.Method | None = None
+        self._deadline: gevent.Greenlet[..., None] | None = None
+        self._connected_at = time.time()
+
+    # What arrives
+
+    @receives(Connected)
+    def on_connected(self, _message: Connected) -> None:
+        """The client has sent the protocol header."""
+        mechanisms = " ".join(MECHANISMS).encode()
+        self._send(m.ConnectionStart(0, 9, server_properties(), mechanisms, b"en_US"))
+
+    @receives(Arrived)
+    def on_arrived(self, message: Arrived) -> None:
+        """Hand what came to the channels that it is for, and act on what is for the connection."""
+        batches: dict[int, list[ChannelInput]] = {}
+        try:
+            for arrived in message.inputs:
+                if arrived.channel == 0:
+                    self._hand_out(batches)
+                    self._take(arrived)
+                else:
+                    batches.setdefault(arrived.channel, []).append(arrived)
+            self._hand_out(batches)
+            if message.failure is not None:
+                raise message.failure
+        except AmqpError as error:
+            self._close_with(error)
+
+    def _hand_out(self, batches: dict[int, list[ChannelInput]]) -> None:
+        for number, inputs in batches.items():
+            if self._state is OPEN:
+                channel = self._channels.get(number) or self._open_channel(number, inputs[0])
+                channel.tell(Arrived(inputs))
+            else:
+                self._transport.grant(sum(arrived.cost for arrived in inputs))
+                if self._state is not CLOSING and self._state is not LEAVING:
+                    raise CommandInvalid(f"a frame for channel {number} before connection.open")
+        batches.clear()
+
+    def _open_channel(self, number: int, first: ChannelInput) -> Ref:
+        if self._session is None or not isinstance(first.method, m.ChannelOpen):
+            raise ChannelError("expected 'channel.open'")
+        channel = ChannelActor(self.system, number, self.ref, self._session).begin()
+        self._channels[number] = channel
+        return channel
+
+    def _take(self, arrived: ChannelInput) -> None:
+        method = arrived.method
+        if method is None:
+            raise arrived.error or CommandInvalid("content on channel 0")
+        perform = self._methods.get((self._state, type(method))) or self._methods.get(("", type(method)))
+        try:
+            if perform is not None:
+                perform(self, method)
+            elif self._state is not CLOSING and self._state is not LEAVING:
+                raise CommandInvalid(f"{m.method_name(method)} is not expected while the connection is {self._state}")
+        except AmqpError as error:
+            error.class_id, error.method_id = m.method_ids(method)
+            raise
+
+    # The handshake
+
+    def _on_start_ok(self, method: m.ConnectionStartOk) -> None:
+        self._client_properties = method.client_properties
+        self._mechanism = method.mechanism
+        user, password = read_credentials(method.mechanism, method.response)
+        self._state = AUTHENTICATING
+        self._services.authenticator.tell(Authenticate(self.ref, user, password, self._transport.peer[0]))
+
+    @receives(Authenticated)
+    def on_authenticated(self, message: Authenticated) -> None:
+        """The authenticator has decided."""
+        if self._state is not AUTHENTICATING:
+            return
+        services = self._services
+        if message.accepted:
+            self._user = message.user
+            self._state = TUNING
+            self._send(m.ConnectionTune(services.channel_max, services.frame_max, services.heartbeat))
+            return
+        capabilities = self._client_properties.get("capabilities")
+        if isinstance(capabilities, dict) and capabilities.get("authentication_failure_close") is True:
+            self._close_with(
+                LoginRefused(
+                    f"Login was refused using authentication mechanism {self._mechanism}. "
+                    "For details see the broker logfile."
+                )
+            )
+        else:
+            self._state = CLOSING
+            self._set_deadline(REFUSED_LOGIN_SECONDS)
+
+    def _on_tune_ok(self, method: m.ConnectionTuneOk) -> None:
+        services = self._services
+        _check_negotiated("channel_max", method.channel_max, 1, services.channel_max)
+        _check_negotiated("frame_max", method.frame_max, FRAME_MIN_SIZE, services.frame_max)
+        self._channel_max, self._frame_max = method.channel_max, method.frame_max
+        self._heartbeat = method.heartbeat
+        self._transport.tuned(method.channel_max, method.frame_max, method.heartbeat)
+        self._state = OPENING
+
+    def _on_open(self, method: m.ConnectionOpen) -> None:
+        vhost = self._services.vhosts.get(method.virtual_host)
+        if vhost is None:
+            raise NotAllowed(f"vhost {method.virtual_host} not found")
+        self._session = Session(
+            self.name, self.number, self._user, self._transport, self._frame_max, self._client_properties, vhost
+        )
+        self._state = OPEN
+        self._transport.opened()
+        self._send(m.ConnectionOpenOk())
+
+    def _on_update_secret(self, _method: m.ConnectionUpdateSecret) -> None:
+        self._send(m.ConnectionUpdateSecretOk())
+
+    # The end
+
+    def _on_close(self, _method: m.ConnectionClose) -> None:
+        self._leave(m.ConnectionCloseOk())
+
+    def _on_close_while_closing(self, _method: m.ConnectionClose) -> None:
+        self._send(m.ConnectionCloseOk())
+
+    def _on_close_ok(self, _method: m.ConnectionCloseOk) -> None:
+        self._leave(None)
+
+    def _ignore(self, method: m.Method) -> None:
+        """What comes after the end was begun means nothing any more."""
+
+    _methods: ClassVar[dict[tuple[str, type], Callable[[Any, Any], None]]] = {
+        (STARTING, m.ConnectionStartOk): _on_start_ok,
+        (TUNING, m.ConnectionTuneOk): _on_tune_ok,
+        (OPENING, m.ConnectionOpen): _on_open,
+        (OPEN, m.ConnectionUpdateSecret): _on_update_secret,
+        (CLOSING, m.ConnectionClose): _on_close_while_closing,
+        (CLOSING, m.ConnectionCloseOk): _on_close_ok,
+        (LEAVING, m.ConnectionClose): _ignore,
+        ("", m.ConnectionClose): _on_close,
+    }
+
+    @receives(ChannelFailed)
+    def on_channel_failed(self, message: ChannelFailed) -> None:
+        """Something on a channel closes the whole connection."""
+        self._close_with(message.error)
+
+    @receives(CloseConnection)
+    def on_close_connection(self, message: CloseConnection) -> None:
+        """An operator, or the end of the broker."""
+        self._close_with(ConnectionForced(message.text))
+
+    def _close_with(self, error: AmqpError) -> None:
+        """Tell the client why, let go of everything, and wait a little for its close-ok."""
+        if self._state is CLOSING or self._state is LEAVING:
+            return
+        self._send(m.ConnectionClose(error.code, error.text, error.class_id, error.method_id))
+        self._state = CLOSING
+        self._end_channels(error.text)
+        self._set_deadline(LEAVE_SECONDS)
+
+    def _end_channels(self, reason: str) -> None:
+        for channel in self._channels.values():
+            channel.tell(Disconnected(reason))
+
+    @receives(Disconnected)
+    def on_disconnected(self, _message: Disconnected) -> None:
+        """The socket is closed."""
+        self._leave(None)
+
+    def _leave(self, farewell: m.Method | None) -> None:
+        """Go as soon as the channels have let go of everything and exclusive queues are deleted."""
+        if self._state is LEAVING:
+            return
+        self._state = LEAVING
+        self._farewell = farewell
+        self._end_channels("the connection is closed")
+        self._set_deadline(LEAVE_SECONDS)
+        self._release_owner_when_alone()
+
+    def _release_owner_when_alone(self) -> None:
+        if self._state is not LEAVING or self._channels:
+            return
+        if self._session is None:
+            self._go()
+        else:
+            self._session.vhost.tell(ReleaseOwner(self.number, self.ref))
+
+    @receives(ChannelGone)
+    def on_channel_gone(self, message: ChannelGone) -> None:
+        """A channel is closed on both sides."""
+        if self._channels.get(message.number) is message.channel:
+            del self._channels[message.number]
+        message.channel.tell(Retire())
+        self._release_owner_when_alone()
+
+    @receives(OwnerReleased)
+    def on_owner_released(self, _message: OwnerReleased) -> None:
+        """The exclusive queues are gone."""
+        self._go()
+
+    def _set_deadline(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.kill(block=False)
+        self._deadline = gevent.spawn_later(seconds, self.ref.tell, LeaveDeadline())
+
+    @receives(LeaveDeadline)
+    def on_leave_deadline(self, _message: LeaveDeadline) -> None:
+        """Nobody is waited for any longer."""
+        if self._state is LEAVING:
+            self._go()
+        else:
+            self._leave(None)
+
+    def _go(self) -> None:
+        if self._deadline is not None:
+            self._deadline.kill(block=False)
+        if self._farewell is not None:
+            self._send(self._farewell)
+        self._transport.close()
+        self._broker.tell(ConnectionGone(self.ref))
+        self.end()
+
+    def restarted(self) -> None:
+        """A failure of ours closes the connection for its client."""
+        last = self.failures.last
+        self._close_with(InternalError(last.error if last else "restarted"))
+
+    def quarantined(self, reason: str) -> None:
+        """As a failure, but nothing is waited for."""
+        self._close_with(InternalError(reason))
+        self._go()
+
+    # The rest
+
+    @receives(Drained)
+    def on_drained(self, message: Drained) -> None:
+        """The socket takes more deliveries."""
+        for channel in self._channels.values():
+            channel.tell(message)
+
+    def _send(self, method: m.Method) -> None:
+        self._transport.send(encode_method(0, method))
+
+    def snapshot(self) -> dict[str, Any]:
+        """The connection's row in the admin."""
+        transport = self._transport
+        return {
+            "name": self.name,
+            "peer_host": transport.peer[0],
+            "peer_port": transport.peer[1],
+            "host": transport.local[0],
+            "port": transport.local[1],
+            "user": self._user,
+            "vhost": self._session.vhost_name if self._session else None,
+            "state": self._state,
+            "protocol": "AMQP 0-9-1",
+            "client_properties": self._client_properties,
+            "channels": len(self._channels),
+            "channel_max": self._channel_max,
+            "frame_max": self._frame_max,
+            "timeout": self._heartbeat,
+            "connected_at": round(self._connected_at * 1000),
+            "recv_oct": transport.received_bytes,
+            "send_oct": transport.sent_bytes,
+            "blocked_by_credit": transport.waits_for_credit,
+        }
+
+
+def _address(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_negotiated(what: str, value: int, lowest: int, highest: int) -> None:
+    """Refuse what a client answers to connection.tune with RabbitMQ's texts; 0 would be no limit."""
+    if value != 0 and value < lowest:
+        raise NotAllowed(f"negotiated {what} = {value} is lower than the minimum allowed value ({lowest})")
+    if value == 0 or value > highest:
+        shown = value or "no limit"
+        raise NotAllowed(f"negotiated {what} = {shown} is higher than the maximum allowed value ({highest})")

@@ -1,0 +1,100 @@
+"""An exchange: finds the queues for what is published to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dispatchd.actors.messages import Bind, Enqueue, Retire, Route, Routed, Unbind
+from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.model.exchanges.default import DefaultRoutes
+from dispatchd.model.exchanges.types import make_routing_table
+from dispatchd.model.publishes import mandatory
+from dispatchd.model.router import Router, unroutable
+
+if TYPE_CHECKING:
+    from dispatchd.model.catalogue import Catalogue
+    from dispatchd.model.definitions import ExchangeDefinition
+
+
+class ExchangeActor(Actor):
+    """One exchange of a vhost. Its bindings are in the vhost's catalogue; it keeps the table that matches them."""
+
+    kind = "exchange"
+
+    def __init__(self, system: System, definition: ExchangeDefinition, catalogue: Catalogue, vhost: Ref) -> None:
+        super().__init__(system, definition.name or "(default)", vhost)
+        self._definition = definition
+        self._catalogue = catalogue
+        self._router = self._make_router()
+        self._published_in = 0
+        self._published_out = 0
+
+    def _make_router(self) -> Router:
+        if not self._definition.name:
+            return Router(DefaultRoutes(self._catalogue.queue_destinations))
+        table = make_routing_table(self._definition.type)
+        for binding in self._catalogue.bindings_from(self._definition.name):
+            table.bind(binding)
+        return Router(table)
+
+    @receives(Route)
+    def on_route(self, message: Route) -> None:
+        """Hand messages to the queues, and to other exchanges, that the bindings name."""
+        publishing = message.publishing
+        self._published_in += len(message.messages)
+        for destination, messages in self._router.route(message.messages):
+            self._published_out += len(messages)
+            if destination.is_queue:
+                publishing.awaiting += 1
+                destination.ref.tell(Enqueue(publishing, messages))
+            else:
+                publishing.hops += 1
+                destination.ref.tell(Route(publishing, messages))
+        publishing.hops -= 1
+        if publishing.hops == 0:
+            returned = mandatory(unroutable(publishing.messages))
+            if returned or not publishing.awaiting:
+                publishing.channel.tell(Routed(publishing, returned))
+
+    @receives(Bind)
+    def on_bind(self, message: Bind) -> None:
+        """Take a binding in."""
+        self._router.table.bind(message.binding)
+
+    @receives(Unbind)
+    def on_unbind(self, message: Unbind) -> None:
+        """Take a binding out."""
+        self._router.table.unbind(message.binding)
+
+    @receives(Retire)
+    def on_retire(self, _message: Retire) -> None:
+        """The exchange has been deleted."""
+        self.end()
+
+    def restarted(self) -> None:
+        """Match anew what the catalogue says."""
+        self._router = self._make_router()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The exchange's row in the admin."""
+        definition = self._definition
+        return {
+            "name": definition.name,
+            "vhost": self._catalogue.vhost,
+            "type": definition.type,
+            "durable": definition.durable,
+            "auto_delete": definition.auto_delete,
+            "internal": definition.internal,
+            "arguments": definition.arguments,
+            "bindings": [
+                {
+                    "destination": binding.destination.name,
+                    "destination_type": binding.destination.kind,
+                    "routing_key": binding.routing_key,
+                    "arguments": binding.arguments,
+                }
+                for binding in self._catalogue.bindings_from(definition.name)
+            ],
+            "published_in": self._published_in,
+            "published_out": self._published_out,
+        }

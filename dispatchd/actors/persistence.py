@@ -1,0 +1,207 @@
+"""Persistence: gathers what must change and has it committed, one batch after the other, on one native thread.
+
+While a batch is written and synced the next one grows: group commit without a timer. With nobody waiting for it a batch
+is held back for the coalescing interval, so that adds and deletes meet and never reach the disk; a publish that wants a
+confirm ends that wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import gevent
+from gevent.event import Event
+from gevent.threadpool import ThreadPool
+
+from dispatchd.actors.messages import ActorMessage, Add, Committed, Define, Delete, Flush, Mark
+from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.model.journal import Changes, Journal
+
+if TYPE_CHECKING:
+    from dispatchd.model.router import Publishing
+    from dispatchd.store.interface import Store
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 1.0
+ENTRIES_HELD_BACK = 5000
+"""Above this a batch goes without waiting for the interval: encoding it must not hold up the loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitDue(ActorMessage):
+    """To itself: the interval is over, or somebody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class RetryCommit(ActorMessage):
+    """To itself: try the batch again whose commit failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommitEnded(ActorMessage):
+    """The native thread to the actor."""
+
+    error: BaseException | None
+
+
+class PersistenceActor(Actor):
+    """Owns the store. What waits for a commit is told when it is on disk, never before."""
+
+    kind = "persistence"
+
+    def __init__(
+        self, system: System, parent: Ref, store: Store, coalesce_seconds: float, next_message_id: int
+    ) -> None:
+        super().__init__(system, f"persistence ({store.kind})", parent)
+        self._store = store
+        self._coalesce_seconds = coalesce_seconds
+        self._thread = ThreadPool(1)
+        self._journal = Journal(next_message_id)
+        self._waiting: list[Publishing] = []
+        self._then: list[tuple[Ref, ActorMessage]] = []
+        self._committing: Changes | None = None
+        self._committing_for: tuple[list[Publishing], list[tuple[Ref, ActorMessage]]] = ([], [])
+        self._commit_is_due = False
+        self._timer: gevent.Greenlet[..., None] | None = None
+        self._flushed = Event()
+        self._flushed.set()
+        self._commits = 0
+        self._failed_commits = 0
+        self._commit_started = 0.0
+        self._last_commit_ms = 0.0
+
+    @receives(Add)
+    def on_add(self, message: Add) -> None:
+        """Store entries."""
+        self._journal.add(message.queue_id, message.entries)
+        if message.publishing is not None:
+            self._waiting.append(message.publishing)
+        self._schedule()
+
+    @receives(Delete)
+    def on_delete(self, message: Delete) -> None:
+        """Forget entries."""
+        self._journal.delete(message.queue_id, message.entries)
+        self._schedule()
+
+    @receives(Mark)
+    def on_mark(self, message: Mark) -> None:
+        """Remember what was delivered."""
+        self._journal.mark(message.queue_id, message.position)
+        self._schedule()
+
+    @receives(Define)
+    def on_define(self, message: Define) -> None:
+        """Store or remove definitions."""
+        for key, record in message.records:
+            self._journal.define(key, record)
+        for queue_id in message.dropped_queues:
+            self._journal.drop_queue(queue_id)
+        if message.then is not None:
+            self._then.append(message.then)
+        self._schedule()
+
+    @receives(Flush)
+    def on_flush(self, _message: Flush) -> Event:
+        """Commit everything now; the answer is an event that is set when that is done."""
+        self._flushed.clear()
+        self._schedule()
+        return self._flushed
+
+    def _schedule(self) -> None:
+        """See that a commit comes: at the end of our mailbox when somebody waits, else within the interval."""
+        if self._committing is not None or self._commit_is_due:
+            return
+        if self._is_urgent():
+            self._commit_is_due = True
+            self.ref.tell(CommitDue())
+        elif self._timer is None and not self._journal.is_empty():
+            self._timer = gevent.spawn_later(self._coalesce_seconds, self.ref.tell, CommitDue())
+
+    def _is_urgent(self) -> bool:
+        return (
+            bool(self._waiting)
+            or bool(self._then)
+            or not self._flushed.is_set()
+            or self._journal.live_adds() > ENTRIES_HELD_BACK
+        )
+
+    @receives(CommitDue)
+    def on_commit_due(self, _message: CommitDue) -> None:
+        """Begin a commit, unless one is under way."""
+        self._commit_is_due = False
+        if self._timer is not None:
+            self._timer.kill(block=False)
+            self._timer = None
+        if self._committing is None:
+            self._committing = self._journal.seal()
+            self._committing_for = (self._waiting, self._then)
+            self._waiting, self._then = [], []
+            self._commit()
+
+    @receives(RetryCommit)
+    def on_retry_commit(self, _message: RetryCommit) -> None:
+        """The batch that failed is still here."""
+        self._commit()
+
+    def _commit(self) -> None:
+        changes = self._committing
+        if changes is None:
+            return
+        self._commit_started = time.perf_counter()
+        if changes.is_empty():
+            self._ended(None)
+        else:
+            result = self._thread.spawn(self._store.commit, changes)
+            result.rawlink(lambda result: self.ref.tell(CommitEnded(result.exception)))
+
+    @receives(CommitEnded)
+    def on_commit_ended(self, message: CommitEnded) -> None:
+        """The batch is on disk, or has to be tried again."""
+        self._ended(message.error)
+
+    def _ended(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._failed_commits += 1
+            logger.error("a commit failed and will be tried again in %s s: %s", RETRY_SECONDS, error)
+            gevent.spawn_later(RETRY_SECONDS, self.ref.tell, RetryCommit())
+            return
+        self._commits += 1
+        self._last_commit_ms = (time.perf_counter() - self._commit_started) * 1000
+        publishings, then = self._committing_for
+        self._committing = None
+        self._committing_for = ([], [])
+        by_channel: dict[Ref, list[Publishing]] = {}
+        for publishing in publishings:
+            by_channel.setdefault(publishing.channel, []).append(publishing)
+        for channel, committed in by_channel.items():
+            channel.tell(Committed(committed))
+        for receiver, message in then:
+            receiver.tell(message)
+        if self._journal.is_empty() and not self._waiting and not self._then:
+            self._flushed.set()
+        self._schedule()
+
+    def restarted(self) -> None:
+        """The journal is what must not be lost: a failure leaves it as it is, and whatever is due stays due."""
+        self._commit_is_due = False
+        self._schedule()
+
+    def snapshot(self) -> dict[str, Any]:
+        """The persistence actor's row in the admin."""
+        return {
+            "name": self.name,
+            "commits": self._commits,
+            "failed_commits": self._failed_commits,
+            "last_commit_ms": round(self._last_commit_ms, 3),
+            "entries_added": self._journal.added,
+            "entries_cancelled": self._journal.cancelled,
+            "entries_to_write": self._journal.live_adds(),
+            "waiting": len(self._waiting) + len(self._then),
+            "committing": self._committing is not None,
+            **self._store.statistics(),
+        }

@@ -1,0 +1,118 @@
+"""The publishing half of a channel: what went to exchanges, who has yet to answer, and what the client is told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dispatchd.actors.messages import Accepted, Committed, Released, Route, Routed
+from dispatchd.amqp.encoder import encode_return
+from dispatchd.amqp.errors import NO_ROUTE
+from dispatchd.model.confirms import ConfirmLedger
+from dispatchd.model.publishes import by_exchange
+from dispatchd.model.router import Publishing
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+    from dispatchd.actors.transport import Transport
+    from dispatchd.amqp.message import Message
+    from dispatchd.model.catalogue import Catalogue
+
+
+class Publisher:
+    """Sends publishings to exchanges and settles them as the answers come.
+
+    `unaccepted` publishings are not in all of their queues yet, `unsettled` ones have confirms or commits to come.
+    """
+
+    def __init__(self, number: int, ref: Ref, transport: Transport, catalogue: Catalogue, frame_max: int) -> None:
+        self._number = number
+        self._ref = ref
+        self._transport = transport
+        self._catalogue = catalogue
+        self._frame_max = frame_max
+        self._outstanding_credit = 0
+        self.confirms: ConfirmLedger | None = None
+        self.unaccepted = 0
+        self.unsettled = 0
+        self.published = 0
+
+    def begin_confirms(self) -> None:
+        """Number what is published from now on (confirm.select)."""
+        if self.confirms is None:
+            self.confirms = ConfirmLedger(self._number)
+
+    def publish(self, messages: list[Message], *, stored: bool = False) -> None:
+        """Send messages on their way. `stored`: settle them only when the persistent ones are on disk (tx.commit).
+
+        Raises NotFound or AccessRefused for an exchange that can't be published to; nothing is sent to it then.
+        """
+        if self.confirms is not None:
+            self.confirms.number(messages)
+        groups = by_exchange(messages)
+        self._outstanding_credit += sum(cost for _, _, cost in groups)
+        for name, group, cost in groups:
+            exchange = self._catalogue.exchange_to_publish_to(name)
+            publishing = Publishing(self._ref, group, cost, stored or self.confirms is not None)
+            self.unaccepted += 1
+            self.unsettled += 1
+            self.published += len(group)
+            exchange.destination.ref.tell(Route(publishing, group))
+
+    def check(self, messages: list[Message]) -> None:
+        """Raise what publishing these would raise, without doing it."""
+        for name, _, _ in by_exchange(messages):
+            self._catalogue.exchange_to_publish_to(name)
+
+    def routed(self, answer: Routed) -> None:
+        """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""
+        for message in answer.returned:
+            self._transport.send(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
+        answer.publishing.refused.extend(answer.refused)
+        self._progress(answer.publishing)
+
+    def accepted(self, answer: Accepted) -> None:
+        """One queue has it."""
+        publishing = answer.publishing
+        publishing.awaiting -= 1
+        publishing.held += answer.held
+        publishing.uncommitted += answer.stored
+        publishing.refused.extend(answer.refused)
+        self._progress(publishing)
+
+    def released(self, answer: Released) -> None:
+        """A queue that kept its credit back gives it."""
+        answer.publishing.held -= 1
+        self._progress(answer.publishing)
+
+    def committed(self, answer: Committed) -> None:
+        """It is on disk."""
+        for publishing in answer.publishings:
+            publishing.uncommitted -= 1
+            publishing.refused.extend(answer.refused)
+            self._progress(publishing)
+
+    def _progress(self, publishing: Publishing) -> None:
+        if publishing.hops or publishing.awaiting:
+            return
+        if not publishing.is_accepted:
+            publishing.is_accepted = True
+            self.unaccepted -= 1
+        if not publishing.held and publishing.cost:
+            self._outstanding_credit -= publishing.cost
+            self._transport.grant(publishing.cost)
+            publishing.cost = 0
+        if not publishing.uncommitted and not publishing.is_settled:
+            publishing.is_settled = True
+            self.unsettled -= 1
+            if self.confirms is not None:
+                self._transport.send(self.confirms.settle(publishing.messages, publishing.refused))
+
+    def return_credit(self) -> None:
+        """The channel ends: give back whatever is still out, since nobody will hear the answers."""
+        credit, self._outstanding_credit = self._outstanding_credit, 0
+        self._transport.grant(credit)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Numbers that the client waits for."""
+        return self.confirms.outstanding() if self.confirms is not None else 0

@@ -1,0 +1,38 @@
+"""What a client's connection.start-ok says of who it is."""
+
+from __future__ import annotations
+
+from dispatchd.amqp.errors import AmqpSyntaxError, CommandInvalid
+from dispatchd.amqp.field_table import decode_table
+
+MECHANISMS = ("PLAIN", "AMQPLAIN")
+
+
+def read_credentials(mechanism: str, response: bytes) -> tuple[str, bytes]:
+    """User and password in a SASL response.
+
+    PLAIN is RFC 4616's, whose authorization identity is ignored as RabbitMQ does; AMQPLAIN is a field table without its
+    size. Raises CommandInvalid (503) for another mechanism, and AmqpSyntaxError (502) for a response that isn't one.
+    """
+    if mechanism == "PLAIN":
+        parts = response.split(b"\0")
+        if len(parts) != 3:
+            raise AmqpSyntaxError(f"a PLAIN response has 3 parts, separated by NUL, not {len(parts)}")
+        user, password = parts[1], parts[2]
+    elif mechanism == "AMQPLAIN":
+        table, _ = decode_table(len(response).to_bytes(4, "big") + response, 0, len(response) + 4)
+        if "LOGIN" not in table or "PASSWORD" not in table:
+            raise AmqpSyntaxError("an AMQPLAIN response has LOGIN and PASSWORD")
+        user, password = _octets(table["LOGIN"]), _octets(table["PASSWORD"])
+    else:
+        raise CommandInvalid(f"unknown authentication mechanism '{mechanism}'")
+    try:
+        return user.decode(), password
+    except UnicodeDecodeError:
+        raise AmqpSyntaxError("the user name is not UTF-8") from None
+
+
+def _octets(value: object) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return value.encode() if isinstance(value, str) else b""

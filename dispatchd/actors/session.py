@@ -1,0 +1,53 @@
+"""What the channels of one connection have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+    from dispatchd.actors.transport import Transport
+    from dispatchd.model.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Vhost:
+    """A virtual host as connections know it: its actor, and its catalogue, which only that actor changes."""
+
+    name: str
+    ref: Ref
+    catalogue: Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open connection: who it is, and what was negotiated. Its exclusive queues know it by `owner`."""
+
+    name: str
+    owner: int
+    user: str
+    transport: Transport
+    frame_max: int
+    client_properties: dict[str, Any]
+    host: Vhost
+
+    @property
+    def vhost(self) -> Ref:
+        """The actor of the virtual host."""
+        return self.host.ref
+
+    @property
+    def vhost_name(self) -> str:
+        """The name of the virtual host."""
+        return self.host.name
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """The definitions of the virtual host."""
+        return self.host.catalogue
+
+    def client_can(self, capability: str) -> bool:
+        """Whether the client announced a capability, such as `consumer_cancel_notify`."""
+        capabilities = self.client_properties.get("capabilities")
+        return isinstance(capabilities, dict) and capabilities.get(capability) is True

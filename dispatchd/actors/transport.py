@@ -1,0 +1,52 @@
+"""What connections and channels need of a socket. `net` has the real one; tests have theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from dispatchd.model.flow import Outlet
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+
+
+class Transport(Protocol):
+    """One connected socket, its reader and its writer.
+
+    `outlet` is the room that deliveries may take on their way to it; `peer` and `local` are (address, port).
+    """
+
+    outlet: Outlet
+    peer: tuple[str, int]
+    local: tuple[str, int]
+    received_bytes: int
+    sent_bytes: int
+
+    @property
+    def waits_for_credit(self) -> bool:
+        """Whether the socket isn't read because what it sent before is still on its way to queues."""
+        ...
+
+    def begin(self, connection: Ref) -> None:
+        """Read for this connection from now on."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes for the peer; never blocks."""
+        ...
+
+    def grant(self, credit: int) -> None:
+        """Give publish credit back: the reader may take as much in again."""
+        ...
+
+    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
+        """Apply what was negotiated: highest channel, octets of a frame, seconds between heartbeats (0 = none)."""
+        ...
+
+    def opened(self) -> None:
+        """The handshake is over: its deadline no longer applies."""
+        ...
+
+    def close(self) -> None:
+        """Send what is queued, then close the socket; the reader ends."""
+        ...

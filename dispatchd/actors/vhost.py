@@ -1,0 +1,251 @@
+"""A virtual host: the one who changes its catalogue, and the parent of its exchanges and queues."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dispatchd.actors.exchange import ExchangeActor
+from dispatchd.actors.messages import (
+    ActorMessage,
+    Bind,
+    Define,
+    DeleteQueue,
+    Denied,
+    Done,
+    OwnerReleased,
+    ReleaseOwner,
+    Request,
+    Retire,
+    Subscribe,
+    Unbind,
+)
+from dispatchd.actors.queue import QueueActor
+from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.amqp import methods as m
+from dispatchd.amqp.errors import AmqpError
+from dispatchd.model.binding import EXCHANGE, QUEUE, Binding
+from dispatchd.model.catalogue import Catalogue, Removed
+from dispatchd.model.definitions import (
+    ExchangeDefinition,
+    QueueDefinition,
+    exchange_from_record,
+    queue_from_record,
+)
+from dispatchd.model.entry import STORED, QueueEntry
+from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchange_row, queue_row
+
+if TYPE_CHECKING:
+    from dispatchd.amqp.message import Message
+
+QueueContents = Callable[[int], tuple[list[tuple[int, "Message"]], int]]
+"""By queue id: the stored (position, message) pairs in order, and the position up to which all was delivered once."""
+
+
+class VhostActor(Actor):
+    """Carries out what declares, binds and deletes, and hands on what concerns one queue."""
+
+    kind = "vhost"
+
+    def __init__(
+        self, system: System, name: str, parent: Ref, persistence: Ref, new_queue_id: Callable[[], int]
+    ) -> None:
+        super().__init__(system, name, parent)
+        self._persistence = persistence
+        self.catalogue = Catalogue(name, os.urandom, new_queue_id)
+        for exchange in self.catalogue.exchanges.values():
+            self._start_exchange(exchange)
+
+    def restore(self, stored: StoredVhost, contents: QueueContents) -> None:
+        """Take in what the store kept, before the actor begins.
+
+        Raises KeyError, ValueError or AmqpError for records that don't fit together.
+        """
+        for record in stored.exchanges:
+            exchange = exchange_from_record(record)
+            self.catalogue.restore_exchange(exchange)
+            if exchange.destination.ref is None and self.catalogue.exchanges[exchange.name] is exchange:
+                self._start_exchange(exchange)
+        for record in stored.queues:
+            queue = queue_from_record(record)
+            self.catalogue.restore_queue(queue)
+            self._restore_queue(queue, contents)
+        for record in stored.bindings:
+            binding = self.catalogue.restore_binding(record)
+            if binding is not None:
+                self._exchange(binding.source).tell(Bind(binding))
+
+    def _restore_queue(self, queue: QueueDefinition, contents: QueueContents) -> None:
+        messages, delivered_up_to = contents(queue.queue_id)
+        actor = self._make_queue(queue)
+        entries: list[QueueEntry] = []
+        for position, message in messages:
+            entry = QueueEntry(message, actor.ref, position)
+            entry.slot = STORED
+            entry.redelivered = position <= delivered_up_to
+            entries.append(entry)
+        actor.restore(entries, delivered_up_to)
+        actor.begin()
+
+    def _start_exchange(self, exchange: ExchangeDefinition) -> None:
+        exchange.destination.ref = ExchangeActor(self.system, exchange, self.catalogue, self.ref).begin()
+
+    def _make_queue(self, queue: QueueDefinition) -> QueueActor:
+        actor = QueueActor(self.system, queue, self.catalogue, self.ref, self._persistence)
+        queue.destination.ref = actor.ref
+        return actor
+
+    def _exchange(self, name: str) -> Ref:
+        ref: Ref = self.catalogue.exchanges[name].destination.ref
+        return ref
+
+    # Methods, by type
+
+    @receives(Request)
+    @receives(Subscribe)
+    def on_request(self, request: Request) -> None:
+        """Carry out a method for a channel, or hand it to the queue that it names."""
+        try:
+            self._methods[type(request.method)](self, request, request.method)
+        except AmqpError as error:
+            request.reply_to.tell(Denied(request, error))
+
+    def _declare_exchange(self, request: Request, method: m.ExchangeDeclare) -> None:
+        done = Done(request, m.ExchangeDeclareOk())
+        if method.passive:
+            self.catalogue.passive_exchange(method.exchange)
+            request.reply_to.tell(done)
+            return
+        exchange, is_new = self.catalogue.declare_exchange(
+            method.exchange, method.type, method.durable, method.auto_delete, method.internal, method.arguments
+        )
+        if is_new:
+            self._start_exchange(exchange)
+        row = exchange_row(self.name, exchange)
+        self._store([row] if is_new and exchange.durable else [], (request.reply_to, done))
+
+    def _delete_exchange(self, request: Request, method: m.ExchangeDelete) -> None:
+        removed = self.catalogue.delete_exchange(method.exchange, method.if_unused)
+        self._remove(removed, (request.reply_to, Done(request, m.ExchangeDeleteOk())))
+
+    def _declare_queue(self, request: Request, method: m.QueueDeclare) -> None:
+        if method.passive:
+            self._hand_on(request, method)
+            return
+        queue, is_new = self.catalogue.declare_queue(
+            method.queue, method.durable, method.exclusive, method.auto_delete, method.arguments, request.owner
+        )
+        if is_new:
+            self._make_queue(queue).begin()
+        row = queue_row(self.name, queue)
+        self._store([row] if is_new and queue.durable else [], (queue.destination.ref, request))
+
+    def _hand_on(self, request: Request, method: Any) -> None:
+        self.catalogue.existing_queue(method.queue, request.owner).destination.ref.tell(request)
+
+    def _delete_queue(self, request: Request, method: m.QueueDelete) -> None:
+        if method.queue in self.catalogue.queues:
+            self._hand_on(request, method)
+        else:
+            request.reply_to.tell(Done(request, m.QueueDeleteOk(0)))
+
+    def _bind_queue(self, request: Request, method: m.QueueBind) -> None:
+        binding = self.catalogue.bind(
+            method.exchange, QUEUE, method.queue, method.routing_key, method.arguments, request.owner
+        )
+        self._bound(binding, request, m.QueueBindOk())
+
+    def _bind_exchange(self, request: Request, method: m.ExchangeBind) -> None:
+        binding = self.catalogue.bind(
+            method.source, EXCHANGE, method.destination, method.routing_key, method.arguments, request.owner
+        )
+        self._bound(binding, request, m.ExchangeBindOk())
+
+    def _bound(self, binding: Binding | None, request: Request, reply: m.Method) -> None:
+        if binding is not None:
+            self._exchange(binding.source).tell(Bind(binding))
+        rows = [binding_row(self.name, binding)] if binding is not None and binding.durable else []
+        self._store(rows, (request.reply_to, Done(request, reply)))
+
+    def _unbind_queue(self, request: Request, method: m.QueueUnbind) -> None:
+        removed = self.catalogue.unbind(
+            method.exchange, QUEUE, method.queue, method.routing_key, method.arguments, request.owner
+        )
+        self._remove(removed, (request.reply_to, Done(request, m.QueueUnbindOk())))
+
+    def _unbind_exchange(self, request: Request, method: m.ExchangeUnbind) -> None:
+        removed = self.catalogue.unbind(
+            method.source, EXCHANGE, method.destination, method.routing_key, method.arguments, request.owner
+        )
+        self._remove(removed, (request.reply_to, Done(request, m.ExchangeUnbindOk())))
+
+    _methods: ClassVar[dict[type, Callable[[Any, Request, Any], None]]] = {
+        m.ExchangeDeclare: _declare_exchange,
+        m.ExchangeDelete: _delete_exchange,
+        m.ExchangeBind: _bind_exchange,
+        m.ExchangeUnbind: _unbind_exchange,
+        m.QueueDeclare: _declare_queue,
+        m.QueueDelete: _delete_queue,
+        m.QueueBind: _bind_queue,
+        m.QueueUnbind: _unbind_queue,
+        m.QueuePurge: _hand_on,
+        m.BasicGet: _hand_on,
+        m.BasicConsume: _hand_on,
+    }
+
+    # What goes
+
+    @receives(DeleteQueue)
+    def on_delete_queue(self, message: DeleteQueue) -> None:
+        """A queue may go: its conditions are met, or its last consumer has left."""
+        request = message.request
+        then = (request.reply_to, Done(request, m.QueueDeleteOk(message.message_count))) if request else None
+        queue = self.catalogue.queues.get(message.name)
+        is_current = queue is not None and queue.destination.ref is message.queue
+        self._remove(self.catalogue.delete_queue(message.name) if is_current else None, then)
+
+    @receives(ReleaseOwner)
+    def on_release_owner(self, message: ReleaseOwner) -> None:
+        """A connection closes."""
+        for queue in self.catalogue.queues_of(message.owner):
+            self._remove(self.catalogue.delete_queue(queue.name), None)
+        message.reply_to.tell(OwnerReleased())
+
+    def _remove(self, removed: Removed | None, then: tuple[Ref, ActorMessage] | None) -> None:
+        """Tell everybody concerned what went, and `then` when the store has forgotten it."""
+        removed = removed or Removed()
+        for binding in removed.bindings:
+            if binding.source in self.catalogue.exchanges:
+                self._exchange(binding.source).tell(Unbind(binding))
+        for exchange in removed.exchanges:
+            exchange.destination.ref.tell(Retire())
+        for queue in removed.queues:
+            queue.destination.ref.tell(Retire())
+        rows = [
+            *(binding_row(self.name, binding) for binding in removed.bindings if binding.durable),
+            *(exchange_row(self.name, exchange) for exchange in removed.exchanges if exchange.durable),
+            *(queue_row(self.name, queue) for queue in removed.queues if queue.durable),
+        ]
+        dropped = [queue.queue_id for queue in removed.queues if queue.durable]
+        self._store([(key, None) for key, _ in rows], then, dropped)
+
+    def _store(
+        self,
+        rows: list[tuple[bytes, bytes]] | list[tuple[bytes, None]],
+        then: tuple[Ref, ActorMessage] | None,
+        dropped_queues: list[int] | None = None,
+    ) -> None:
+        if rows:
+            self._persistence.tell(Define([*rows], dropped_queues or [], then))
+        elif then is not None:
+            then[0].tell(then[1])
+
+    def snapshot(self) -> dict[str, Any]:
+        """The vhost's row in the admin."""
+        return {
+            "name": self.name,
+            "exchanges": len(self.catalogue.exchanges),
+            "queues": len(self.catalogue.queues),
+            "bindings": len(self.catalogue.bindings()),
+        }

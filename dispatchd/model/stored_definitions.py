@@ -1,0 +1,67 @@
+"""Definitions as the store keeps them: one record for each durable exchange, queue and binding of each vhost.
+
+A record is JSON; its key is a digest of what identifies it, because names together are longer than a store's key.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import blake2b
+from typing import Any, Final
+
+from dispatchd.model.binding import Binding
+from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, binding_to_record
+
+EXCHANGES: Final = "exchange"
+QUEUES: Final = "queue"
+BINDINGS: Final = "binding"
+_KINDS: Final = (EXCHANGES, QUEUES, BINDINGS)
+_KEY_OCTETS: Final = 20
+
+
+class StoredVhost:
+    """The records of one vhost."""
+
+    def __init__(self) -> None:
+        self.exchanges: list[Record] = []
+        self.queues: list[Record] = []
+        self.bindings: list[Record] = []
+
+
+def exchange_row(vhost: str, exchange: ExchangeDefinition) -> tuple[bytes, bytes]:
+    """Key and value of an exchange."""
+    return _row(vhost, EXCHANGES, [exchange.name], exchange.to_record())
+
+
+def queue_row(vhost: str, queue: QueueDefinition) -> tuple[bytes, bytes]:
+    """Key and value of a queue."""
+    return _row(vhost, QUEUES, [queue.name], queue.to_record())
+
+
+def binding_row(vhost: str, binding: Binding) -> tuple[bytes, bytes]:
+    """Key and value of a binding."""
+    record = binding_to_record(binding)
+    identity = [record[name] for name in ("source", "kind", "destination", "routing_key", "arguments")]
+    return _row(vhost, BINDINGS, identity, record)
+
+
+def _row(vhost: str, kind: str, identity: list[str], record: Record) -> tuple[bytes, bytes]:
+    key = blake2b(json.dumps([vhost, kind, *identity]).encode(), digest_size=_KEY_OCTETS).digest()
+    return key, json.dumps({"vhost": vhost, "what": kind, "record": record}).encode()
+
+
+def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
+    """The records by vhost. Raises ValueError for a row that isn't one."""
+    vhosts: dict[str, StoredVhost] = {}
+    for value in rows.values():
+        row: Any = json.loads(value)
+        if not isinstance(row, dict) or row.get("what") not in _KINDS or not isinstance(row.get("vhost"), str):
+            raise ValueError(f"not a definition: {value[:100]!r}")
+        vhost = vhosts.setdefault(row["vhost"], StoredVhost())
+        if row["what"] == EXCHANGES:
+            vhost.exchanges.append(row["record"])
+        elif row["what"] == QUEUES:
+            vhost.queues.append(row["record"])
+        else:
+            vhost.bindings.append(row["record"])
+    return vhosts

@@ -1,0 +1,1 @@
+"""Sockets: listeners, and the reader and the writer of each connection."""

@@ -1,0 +1,186 @@
+"""One client's socket: a greenlet that reads it, one that writes it, and what keeps either from running away."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import gevent
+from gevent.event import Event
+
+from dispatchd.actors.messages import Arrived, Disconnected, Drained
+from dispatchd.amqp.frame_parser import FrameParser
+from dispatchd.model.flow import Outlet
+from dispatchd.net.credit import Credit
+from dispatchd.net.heartbeat import Heartbeat
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+
+logger = logging.getLogger(__name__)
+
+READ_SIZE = 32_768
+"""Octets of one read: small enough for acks to keep up with publishes (with 512 KiB publishers starved consumers)."""
+MAILBOX_LIMIT = 64
+"""Reads that may wait in a connection's mailbox; more means that its actor is paused or stuck."""
+MAILBOX_CHECK_SECONDS = 0.02
+FLUSH_SECONDS = 2.0
+
+
+class SocketTransport:
+    """What `actors.transport.Transport` asks for, over a TCP socket."""
+
+    def __init__(self, sock: socket.socket, peer: tuple[str, int], max_message_size: int) -> None:
+        self.peer = peer
+        self.local: tuple[str, int] = sock.getsockname()[:2]
+        self.outlet = Outlet()
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._socket = sock
+        self._parser = FrameParser(max_message_size=max_message_size)
+        self._credit = Credit()
+        self.is_reading = True
+        self._outgoing: list[bytes] = []
+        self._has_outgoing = Event()
+        self._is_closing = False
+        self._heartbeat: Heartbeat | None = None
+        self._is_open = False
+        self._begun = Event()
+        self._connection: Ref | None = None
+
+    # For actors
+
+    @property
+    def waits_for_credit(self) -> bool:
+        """Whether the reader waits until queues took what it read before."""
+        return self._credit.is_exhausted
+
+    def begin(self, connection: Ref) -> None:
+        """Start the writer, and let the reader go on."""
+        self._connection = connection
+        self._begun.set()
+        gevent.spawn(self._write, connection).name = f"writer {connection.name}"
+
+    def send(self, data: bytes) -> None:
+        """Queue bytes; the writer joins what is there when its turn comes."""
+        if self._is_closing or not data:
+            return
+        self._outgoing.append(data)
+        self.outlet.unsent += len(data)
+        self._has_outgoing.set()
+
+    def grant(self, credit: int) -> None:
+        """Let the reader take in as much again."""
+        if credit:
+            self._credit.give(credit)
+
+    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
+        """Apply what was negotiated."""
+        self._parser.channel_max = channel_max
+        self._parser.frame_max = frame_max
+        if heartbeat:
+            self._heartbeat = Heartbeat(self, heartbeat)
+
+    def opened(self) -> None:
+        """The handshake is over."""
+        self._is_open = True
+
+    def close(self) -> None:
+        """Flush and close; what a peer that doesn't read leaves unsent is dropped after FLUSH_SECONDS."""
+        if not self._is_closing:
+            self._is_closing = True
+            self._has_outgoing.set()
+            if self._connection is None:
+                self._shut()
+            else:
+                gevent.spawn_later(FLUSH_SECONDS, self._shut)
+
+    # The greenlets
+
+    def run(self, handshake_timeout: float) -> None:
+        """Read until the end. Abandons a client whose connection.open takes more than `handshake_timeout` seconds."""
+        deadline = gevent.spawn_later(handshake_timeout, self._end_handshake, handshake_timeout)
+        self._begun.wait()
+        if self._connection is not None:
+            gevent.getcurrent().name = f"reader {self._connection.name}"
+            self._read(self._connection)
+        deadline.kill(block=False)
+
+    def _end_handshake(self, seconds: float) -> None:
+        if not self._is_open:
+            self.abandon(f"no connection.open came within {seconds} s")
+
+    def _read(self, connection: Ref) -> None:
+        parser, credit, inbox = self._parser, self._credit, connection.mailbox
+        reason = "the client closed the socket"
+        try:
+            while not self._is_closing and parser.failure is None:
+                data = self._socket.recv(READ_SIZE)
+                if not data:
+                    break
+                self.received_bytes += len(data)
+                inputs = parser.feed(data)
+                if inputs or parser.failure is not None:
+                    connection.tell(Arrived(inputs, parser.failure))
+                    for arrived in inputs:
+                        credit.take(arrived.cost)
+                self.is_reading = False
+                if credit.is_exhausted:
+                    credit.wait()
+                else:
+                    gevent.sleep(0)
+                while len(inbox) > MAILBOX_LIMIT and not self._is_closing:
+                    gevent.sleep(MAILBOX_CHECK_SECONDS)
+                self.is_reading = True
+            if parser.failure is not None:
+                self._drain_socket()
+        except OSError as error:
+            reason = str(error)
+        connection.tell(Disconnected(reason))
+
+    def _drain_socket(self) -> None:
+        """Read on for nothing after a violation: unread data would reset the socket before the peer has seen why."""
+        while not self._is_closing and self._socket.recv(READ_SIZE):
+            gevent.sleep(0)
+
+    def _write(self, connection: Ref) -> None:
+        try:
+            while True:
+                self._has_outgoing.wait()
+                self._has_outgoing.clear()
+                while self._outgoing:
+                    batch, self._outgoing = self._outgoing, []
+                    data = b"".join(batch) if len(batch) > 1 else batch[0]
+                    self._socket.sendall(data)
+                    self._sent(len(data), connection)
+                if self._is_closing:
+                    break
+        except OSError as error:
+            logger.debug("%s: %s", connection.name, error)
+        self._shut()
+
+    def _sent(self, size: int, connection: Ref) -> None:
+        self.sent_bytes += size
+        outlet = self.outlet
+        outlet.unsent -= size
+        if outlet.starved and outlet.reserved + outlet.unsent < outlet.limit // 2:
+            outlet.starved = False
+            connection.tell(Drained())
+
+    def abandon(self, reason: str) -> None:
+        """Close without a farewell: the peer does not answer any more."""
+        logger.info("%s:%s: %s", *self.peer, reason)
+        self._shut()
+
+    def _shut(self) -> None:
+        self._is_closing = True
+        if self._heartbeat is not None:
+            self._heartbeat.stop()
+        self._has_outgoing.set()
+        self._credit.give_all()
+        with suppress(OSError):  # the peer was faster
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        self._begun.set()
