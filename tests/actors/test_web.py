@@ -97,7 +97,12 @@ def test_everything_wants_a_login(admin: AdminServer, path: str) -> None:
 
 def test_the_authenticator_gets_user_password_and_peer(system: System) -> None:
     seen = []
-    with serving(system, authenticate=lambda *arguments: seen.append(arguments) is None) as server:
+
+    def authenticate(user: str, password: bytes, peer: str) -> bool:
+        seen.append((user, password, peer))
+        return True
+
+    with serving(system, authenticate) as server:
         assert ask(server, "/api/actors", headers=login("zoë", "pass:wörd")).status == 200
     assert seen == [("zoë", "pass:wörd".encode(), "127.0.0.1")]
 
@@ -375,7 +380,12 @@ def test_a_large_body_is_refused_before_it_is_read(admin: AdminServer, headers: 
 
 def test_a_slow_client_loses_its_connection(admin: AdminServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server_module, "REQUEST_SECONDS", 0.2)
-    for begun in (b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: x\r\n", b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n"):
+    for begun in (
+        b"",
+        b"GET /livez HT",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n",
+        b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n",
+    ):
         with socket.create_connection(("127.0.0.1", admin.port), timeout=5) as client:
             client.sendall(begun)
             while client.recv(4096):

@@ -13,14 +13,15 @@ export function element(tag, { className, title, ...properties } = {}, ...childr
   return made;
 }
 
-// A list of facts, from an object or from [name, value] pairs.
+// A list of facts: from [name, value] pairs as they are, or from an object of ours, whose names become words.
 export function facts(source) {
-  const pairs = Array.isArray(source) ? source : Object.entries(source ?? {});
-  const list = element("dl", { className: "facts" });
-  for (const [name, value] of pairs) {
-    list.append(element("dt", {}, String(name).replaceAll("_", " ")), element("dd", {}, text(value)));
-  }
-  return list;
+  const pairs = Array.isArray(source)
+    ? source
+    : Object.entries(source ?? {}).map(([name, value]) => [name.replaceAll("_", " "), value]);
+  const lines = pairs.map(([name, value]) =>
+    element("div", {}, element("dt", {}, name), element("dd", {}, text(value))),
+  );
+  return element("dl", { className: "facts" }, ...lines);
 }
 
 // A small fixed table inside the details of a row; columns are [title, function of the row].

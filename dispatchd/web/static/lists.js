@@ -32,9 +32,9 @@ function rowClass(row) {
 const FLAGS = { durable: "durable", auto_delete: "auto-delete", exclusive: "exclusive", internal: "internal" };
 const features = { key: "features", title: "Features", value: (row) => flags(row, FLAGS) || null };
 const argumentFacts = (title, table) =>
-  table && Object.keys(table).length ? [element("h3", {}, title), facts(table)] : [];
+  table && Object.keys(table).length ? [element("h3", {}, title), facts(Object.entries(table))] : [];
 const actorLink = (row) =>
-  element("p", { className: "note" }, element("a", { href: `#actors?text=%23${row.id}` }, `Its actor is number ${row.id}`));
+  element("p", { className: "note" }, element("a", { href: `#actors?text=%23${row.id}&open=${row.id}` }, `Its actor is number ${row.id}`));
 const late = (row) => element("p", {}, `It ${row.late}. What is known of it comes from outside.`);
 
 export const LISTS = {
@@ -51,7 +51,13 @@ export const LISTS = {
       count("channels", "Channels"),
       { ...perSecond("recv_oct", "From client/s"), show: bytes },
       { ...perSecond("send_oct", "To client/s"), show: bytes },
-      { key: "timeout", title: "Heartbeat", numeric: true, value: (row) => row.timeout, show: (value) => (value ? `${value} s` : "–") },
+      {
+        key: "timeout",
+        title: "Heartbeat",
+        numeric: true,
+        value: (row) => row.timeout,
+        show: (value) => (value ? `${value} s` : "–"),
+      },
       {
         key: "age",
         title: "Since",
@@ -91,7 +97,7 @@ export const LISTS = {
       perSecond("published", "Published/s"),
       perSecond("delivered", "Delivered/s"),
       perSecond("acknowledged", "Acked/s"),
-      words("waiting_for", "Waits for"),
+      { ...words("waiting_for", "Waits for"), narrow: true },
       depth,
     ],
     detail: (row) => [
@@ -143,10 +149,10 @@ export const LISTS = {
       count("messages_ready", "Ready"),
       count("messages_unacknowledged", "Unacked"),
       count("messages", "Total"),
-      { ...count("message_bytes_ready", "Ready bytes"), show: bytes },
+      { ...count("message_bytes_ready", "Bytes", "of messages that are ready"), show: bytes },
       count("consumers", "Consumers"),
       perSecond("published", "In/s"),
-      perSecond("delivered", "Delivered/s"),
+      perSecond("delivered", "Out/s"),
       perSecond("acknowledged", "Acked/s"),
       depth,
     ],
@@ -178,9 +184,6 @@ export const LISTS = {
     choices: { title: "Kind", all: "all kinds", value: (row) => row.kind },
     tree: asTree,
     columns: [
-      words("kind", "Kind"),
-      { ...words("name", "Name"), indents: true, show: (value) => (value === "" ? "(default)" : text(value)) },
-      words("parent_name", "Parent"),
       {
         key: "state",
         title: "State",
@@ -188,14 +191,31 @@ export const LISTS = {
         value: trouble,
         show: (_value, row) => row.state,
       },
+      words("kind", "Kind"),
+      { ...words("name", "Name"), indents: true, show: (value) => (value === "" ? "(default)" : text(value)) },
+      { ...words("parent_name", "Parent"), narrow: true, notInTree: true },
       count("mailbox_depth", "Mailbox", "messages that wait"),
       count("mailbox_peak", "Peak", "the deepest that the mailbox ever was"),
-      { key: "oldest_ms", title: "Oldest", hint: "how long the oldest of them waits", numeric: true, value: (row) => row.oldest_ms, show: duration },
+      { ...count("oldest_ms", "Oldest", "how long the oldest of them waits"), show: duration },
       perSecond("handled", "Handled/s"),
-      { ...perSecond("busy_ms", "In handlers"), hint: "share of the time since the last look", value: busyShare, show: share },
+      {
+        key: "busy",
+        title: "Busy",
+        hint: "time in handlers, as a share of the time since the last look",
+        numeric: true,
+        value: busyShare,
+        show: share,
+      },
       count("failures", "Failures"),
       count("restarts", "Restarts"),
-      { key: "last_failure", title: "Last failure", value: (row) => row.last_failure?.at ?? null, show: (_value, row) => row.last_failure?.error ?? "–" },
+      {
+        key: "last_failure",
+        title: "Last failure",
+        hint: "sorted by when it was",
+        narrow: true,
+        value: (row) => row.last_failure?.at ?? null,
+        show: (_value, row) => row.last_failure?.error ?? "–",
+      },
     ],
     rowClass: (row) => ["", "odd", "odd", "bad"][trouble(row)],
     detail: actorDetail,
@@ -218,26 +238,28 @@ function trouble(row) {
 }
 
 function actorDetail(row) {
-  const more = row.more;
-  if (!more) return [element("p", { className: "note" }, "Asking…")];
-  const head = more.mailbox_head.length ? more.mailbox_head.join(", ") : null;
-  const { id, name, mailbox_depth, actor_state, late: why, ...told } = more.snapshot;
-  return [
-    facts([
-      ["number", String(row.id)],
-      ["handles now", more.handling && `${more.handling}, for ${duration(more.handling_ms)}`],
-      ["waits in the mailbox", head],
-      ["handled", number(row.handled)],
-      ["time in handlers", duration(row.busy_ms)],
-    ]),
-    element("h3", {}, "What it tells of itself"),
-    why ? element("p", {}, `It ${why}.`) : facts(told),
-    element("h3", {}, `Failures kept (${more.kept_failures.length})`),
-    ...more.kept_failures.map((failure, index) => {
+  if (!row.more) return [[null, () => [element("p", { className: "note" }, "Asking…")]]];
+  const { handling, handling_ms, mailbox_head, kept_failures, snapshot } = row.more;
+  const { id, name, mailbox_depth, actor_state, late: why, ...told } = snapshot;
+  const seen = [
+    ["number", String(row.id)],
+    ["handles now", handling && `${handling}, for ${duration(handling_ms)}`],
+    ["waits in the mailbox", mailbox_head],
+    ["handled", number(row.handled)],
+    ["time in handlers", duration(row.busy_ms)],
+  ];
+  const failures = () => [
+    element("h3", {}, `Failures kept (${kept_failures.length})`),
+    ...kept_failures.map((failure, index) => {
       const summary = element("summary", {}, `${time(failure.at * 1000)}  ${failure.error}`);
       const message = element("p", { className: "note" }, `while it handled ${failure.message}`);
       return element("details", { open: index === 0 }, summary, message, element("pre", {}, failure.traceback));
     }),
+  ];
+  return [
+    [seen, () => [facts(seen)]],
+    [kept_failures, () => (kept_failures.length ? failures() : [])],
+    [snapshot, () => [element("h3", {}, "What it tells of itself"), why ? element("p", {}, `It ${why}.`) : facts(told)]],
   ];
 }
 
@@ -255,8 +277,8 @@ export class List {
       rowClass: list.rowClass ?? rowClass,
       haystack: (row) => `#${row.id} ${row.kind ?? ""} ${row.name} ${row.vhost ?? ""} ${row.user ?? ""} ${row.state ?? ""}`,
       detail: this.isActors
-        ? { key: (row) => row.more, make: list.detail }
-        : { key: ({ rates, ...row }) => row, make: (row) => [...(row.late ? [late(row)] : list.detail(row)), actorLink(row)] },
+        ? list.detail
+        : (row) => [[row, () => [...(row.late ? [late(row)] : list.detail(row)), actorLink(row)]]],
     });
     this.element = this.table.element;
   }

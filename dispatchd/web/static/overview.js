@@ -68,10 +68,10 @@ export class Overview {
   showWarnings({ actors = {}, totals = {} }) {
     const warnings = [];
     if (actors.quarantined) {
-      warnings.push(["bad", `${number(actors.quarantined)} of the actors is in quarantine: it failed too often`]);
+      warnings.push(["bad", `${several(actors.quarantined, "actor")} in quarantine after repeated failures`]);
     }
-    if (actors.paused) warnings.push(["odd", `${number(actors.paused)} of the actors is paused`]);
-    if (totals.late) warnings.push(["odd", `${number(totals.late)} of the queues did not answer: totals are without it`]);
+    if (actors.paused) warnings.push(["odd", `${several(actors.paused, "actor")} paused`]);
+    if (totals.late) warnings.push(["odd", `No answer from ${several(totals.late, "queue")}: missing in the totals`]);
     this.warnings.replaceChildren(
       ...warnings.map(([className, words]) =>
         element("a", { className, href: "#actors?sort=-state" }, words),
@@ -91,7 +91,7 @@ export class Overview {
         ["failures", number(actors.failures)],
         ["restarts", number(actors.restarts)],
         ["waiting messages", number(actors.mailbox_depth)],
-        ["deepest mailbox", deepest ? `${number(deepest.mailbox_depth)} in ${deepest.kind} ${deepest.name}` : null],
+        ["deepest mailbox", deepest ? `${number(deepest.mailbox_depth)} (${deepest.kind} “${deepest.name}”)` : null],
       ]),
     );
   }
@@ -123,6 +123,10 @@ export class Overview {
     );
     this.about.replaceChildren(element("h2", {}, "Broker"), facts(pairs));
   }
+}
+
+function several(count, noun) {
+  return `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function tiles(specifications) {

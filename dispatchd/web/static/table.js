@@ -1,19 +1,21 @@
 // A live table: sorted by a click on a column, filtered, updated in place, and with details that open below a row.
 //
-// A column is {key, title, value(row), show(value, row), numeric, hint}; rows are told apart by `id`.
+// A column is {key, title, value(row), show(value, row), numeric, narrow, hint}; rows are told apart by `id`. The details
+// of a row are parts: [the data that the part shows, a function that makes its elements].
 
 import { element } from "./dom.js";
 import { number, text } from "./format.js";
 
 const SHOWN_AT_FIRST = 200;
 const SHOWN_MORE = 500;
+const NOTHING = /^(–|0( B| %)?)$/;
 
 export class Table {
-  constructor({ columns, state, detail, rowClass = () => "", haystack, choices, tree }) {
-    Object.assign(this, { columns, state, detail, rowClass, haystack, choices, tree });
+  constructor({ title, columns, state, detail, rowClass, haystack, choices, tree }) {
+    Object.assign(this, { noun: title.toLowerCase(), columns, state, detail, rowClass, haystack, choices, tree });
     this.rows = [];
     this.drawn = new Map();
-    this.open = new Set();
+    this.open = new Set((state.get("open") ?? "").split(",").filter(Boolean).map(Number));
     this.limit = SHOWN_AT_FIRST;
     this.element = element("div", { className: "view" }, this.makeTools(), this.makeTable(), this.makeMore());
   }
@@ -43,7 +45,7 @@ export class Table {
     this.headings = this.columns.map((column) => {
       const button = element("button", { type: "button", title: column.hint ?? "" }, column.title);
       button.addEventListener("click", () => this.sortBy(column));
-      return element("th", { className: column.numeric ? "numeric" : "" }, button);
+      return element("th", { className: classOf(column) }, button);
     });
     this.body = element("tbody");
     const head = element("thead", {}, element("tr", {}, ...this.headings));
@@ -121,12 +123,11 @@ export class Table {
       place = place.nextSibling;
       gone.remove();
     }
-    for (const id of this.open) if (!this.drawn.has(id)) this.open.delete(id);
   }
 
   drawTools(found, shown) {
     const total = this.rows.length;
-    this.count.textContent = found === total ? number(total) : `${number(found)} of ${number(total)}`;
+    this.count.textContent = `${found === total ? "" : `${number(found)} of `}${number(total)} ${this.noun}`;
     if (shown < found) this.count.textContent += `, the first ${number(shown)} shown`;
     this.more.hidden = shown >= found;
     this.more.textContent = `Show ${number(Math.min(SHOWN_MORE, found - shown))} more of ${number(found)}`;
@@ -135,6 +136,7 @@ export class Table {
       const sort = column.key === key ? (descending ? "descending" : "ascending") : "none";
       this.headings[index].setAttribute("aria-sort", sort);
     });
+    this.element.classList.toggle("tree", this.state.get("tree") === "1");
     if (this.select) this.drawChoices();
   }
 
@@ -153,10 +155,11 @@ export class Table {
   }
 
   makeRow(row) {
-    const cells = this.columns.map((column) => element("td", { className: column.numeric ? "numeric" : "" }));
+    const cells = this.columns.map((column) => element("td", { className: classOf(column) }));
     const line = element("tr", { tabIndex: 0 }, ...cells);
     const toggle = () => {
       if (!this.open.delete(row.id)) this.open.add(row.id);
+      this.state.set("open", [...this.open].join(","));
       this.draw();
       this.onToggle?.();
     };
@@ -167,7 +170,7 @@ export class Table {
         toggle();
       }
     });
-    return { line, cells, below: null, shownDetail: "" };
+    return { line, cells, below: null, parts: [] };
   }
 
   fill({ line, cells }, row, depth) {
@@ -181,20 +184,29 @@ export class Table {
         cell.textContent = shown;
         cell.title = column.numeric ? "" : shown;
       }
+      cell.classList.toggle("none", NOTHING.test(shown));
       if (column.indents) cell.style.paddingInlineStart = depth ? `${depth * 1.3 + 0.6}rem` : "";
     });
   }
 
+  // A part of the details is made anew when what it shows has changed, and never while its text is being selected.
   fillDetail(drawn, row) {
     drawn.below ??= element("tr", { className: "below" }, element("td", { colSpan: this.columns.length }));
-    const content = JSON.stringify([row.late, this.detail.key(row)]);
-    if (drawn.shownDetail !== content) {
-      drawn.shownDetail = content;
-      drawn.below.firstChild.replaceChildren(...this.detail.make(row));
-    }
+    const cell = drawn.below.firstChild;
+    const selection = getSelection();
+    this.detail(row).forEach(([data, make], index) => {
+      const part = cell.children[index] ?? cell.appendChild(element("div"));
+      const key = JSON.stringify(data);
+      const selecting = !selection.isCollapsed && part.contains(selection.anchorNode);
+      if (drawn.parts[index] === key || selecting) return;
+      drawn.parts[index] = key;
+      part.replaceChildren(...make());
+    });
     return drawn.below;
   }
 }
+
+const classOf = (column) => [column.numeric ? "numeric" : "", column.narrow ? "narrow" : "", column.notInTree ? "not-in-tree" : ""].filter(Boolean).join(" ");
 
 function compare(a, b, descending) {
   const missingA = a === null || a === undefined;
