@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,6 @@ from dispatchd.actors.messages import (
     Deliver,
     Denied,
     Disconnected,
-    Dispatch,
     Done,
     Drained,
     Got,
@@ -34,34 +33,28 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.publisher import Publisher
 from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.subscriber import Outcome, Subscriber
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
     AmqpError,
     ChannelError,
     ChannelException,
     CommandInvalid,
-    NotAllowed,
     NotFound,
     NotImplementedByServer,
     PreconditionFailed,
 )
 from dispatchd.amqp.method_codec import encode_method
-from dispatchd.model.consumer import Consumer
-from dispatchd.model.flow import ChannelWindow
-from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger
 from dispatchd.model.transaction import Transaction
 
 if TYPE_CHECKING:
     from dispatchd.actors.session import Session
     from dispatchd.amqp.frame_parser import ChannelInput
-    from dispatchd.model.entry import QueueEntry
 
 OPENING = "opening"
 OPEN = "open"
 CLOSING = "closing"
 CLOSED = "closed"
-
-TAG_PREFIX = "amq.ctag-"
 
 
 class ChannelActor(Actor):
@@ -84,15 +77,10 @@ class ChannelActor(Actor):
         self._backlog: deque[ChannelInput] = deque()
         self._waiting_for: Request | m.Method | None = None
         self._disconnected = False
-        self._window = ChannelWindow()
-        self._ledger = DeliveryLedger(number, session.frame_max, self._window)
+        self._subscriber = Subscriber(number, self.ref, self._transport, session.frame_max)
         self._publisher = Publisher(number, self.ref, self._transport, session.catalogue, session.frame_max)
-        self._consumers: dict[str, Consumer] = {}
-        self._prefetch = 0
         self._transaction: Transaction | None = None
         self._last_queue = ""
-        self._tags_given = 0
-        self._acknowledged = 0
 
     # What the client sends
 
@@ -161,30 +149,10 @@ class ChannelActor(Actor):
             self._transaction.published.extend(messages)
 
     def _acknowledge(self, acks: list[Any]) -> None:
-        if self._transaction is not None:
+        if self._transaction is None:
+            self._subscriber.settle(acks, Settle, m.BasicAck())
+        else:
             self._transaction.acks.extend(acks)
-            return
-        self._settle(acks, Settle)
-
-    def _settle(self, acks: list[Any], outcome: type[Settle | Requeue]) -> None:
-        groups, unknown = self._ledger.settle(acks)
-        self._tell_queues(groups, outcome)
-        if unknown != ALL_KNOWN:
-            error = PreconditionFailed(f"unknown delivery tag {unknown}")
-            error.class_id, error.method_id = m.method_ids(m.BasicAck())
-            raise error
-
-    def _tell_queues(self, groups: Iterable[tuple[Any, list[QueueEntry]]], outcome: type[Settle | Requeue]) -> None:
-        for queue, entries in groups:
-            self._acknowledged += len(entries)
-            queue.tell(outcome(entries))
-        if self._window.starved:
-            self._window.starved = False
-            self._wake_queues()
-
-    def _wake_queues(self) -> None:
-        for queue in {consumer.queue for consumer in self._consumers.values()}:
-            queue.tell(Dispatch())
 
     # Methods, by type
 
@@ -220,36 +188,16 @@ class ChannelActor(Actor):
     def _on_qos(self, method: m.BasicQos) -> None:
         if method.prefetch_size:
             raise NotImplementedByServer(f"prefetch_size!=0 ({method.prefetch_size})")
-        if method.global_:
-            self._window.limit = method.prefetch_count
-            self._wake_queues()
-        else:
-            self._prefetch = method.prefetch_count
+        self._subscriber.set_prefetch(method.prefetch_count, whole_channel=method.global_)
         self._send(m.BasicQosOk())
 
     def _on_consume(self, method: m.BasicConsume) -> None:
-        tag = method.consumer_tag
-        if tag in self._consumers:
-            raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
-        if not tag:
-            self._tags_given += 1
-            tag = f"{TAG_PREFIX}{self.number}.{self._tags_given}"
-        name = self._named_queue(method.queue)
-        consumer = Consumer(
-            tag,
-            self.ref,
-            None,
-            no_ack=method.no_ack,
-            exclusive=method.exclusive,
-            prefetch=self._prefetch,
-            window=self._window,
-            outlet=self._transport.outlet,
-            arguments=method.arguments,
-        )
-        self._ask(Subscribe(self.ref, replace(method, queue=name), self._session.owner, consumer))
+        consumer = self._subscriber.new_consumer(method)
+        method = replace(method, queue=self._named_queue(method.queue))
+        self._ask(Subscribe(self.ref, method, self._session.owner, consumer))
 
     def _on_cancel(self, method: m.BasicCancel) -> None:
-        consumer = self._consumers.get(method.consumer_tag)
+        consumer = self._subscriber.find(method.consumer_tag)
         if consumer is None:
             self._answer(method, m.BasicCancelOk(method.consumer_tag))
             return
@@ -261,15 +209,19 @@ class ChannelActor(Actor):
 
     def _on_reject(self, method: m.BasicReject | m.BasicNack) -> None:
         ack = method.delivery_tag * 2 + (isinstance(method, m.BasicNack) and method.multiple)
-        if self._transaction is not None:
-            self._transaction.rejects.append((ack, method.requeue))
+        if self._transaction is None:
+            self._reject(ack, method.requeue, method)
         else:
-            self._settle([ack], Requeue if method.requeue else Settle)
+            self._transaction.rejects.append((ack, method.requeue))
+
+    def _reject(self, ack: int, requeue: bool, method: m.Method) -> None:
+        outcome: Outcome = Requeue if requeue else Settle
+        self._subscriber.settle([ack], outcome, method)
 
     def _on_recover(self, method: m.BasicRecover | m.BasicRecoverAsync) -> None:
         if not method.requeue:
             raise NotImplementedByServer("requeue=false")
-        self._tell_queues(self._ledger.take_all(), Requeue)
+        self._subscriber.requeue_all()
         if isinstance(method, m.BasicRecover):
             self._send(m.BasicRecoverOk())
 
@@ -302,9 +254,9 @@ class ChannelActor(Actor):
         self._waiting_for = method
         if transaction.published:
             self._publisher.publish(transaction.published, stored=True)
-        self._settle(transaction.acks, Settle)
+        self._subscriber.settle(transaction.acks, Settle, m.BasicAck())
         for ack, requeue in transaction.rejects:
-            self._settle([ack], Requeue if requeue else Settle)
+            self._reject(ack, requeue, m.BasicNack())
         self._resume()
 
     def _on_rollback(self, _method: m.TxRollback) -> None:
@@ -378,9 +330,9 @@ class ChannelActor(Actor):
         if isinstance(message.reply, m.QueueDeclareOk):
             self._last_queue = message.reply.queue
         elif isinstance(request, Subscribe):
-            self._consumers[request.consumer.tag] = request.consumer
+            self._subscriber.add(request.consumer)
         elif isinstance(request, Cancel):
-            self._consumers.pop(request.consumer.tag, None)
+            self._subscriber.remove(request.consumer)
         self._answer(request.method, message.reply)
         self._advance()
 
@@ -397,7 +349,7 @@ class ChannelActor(Actor):
             self._send(m.BasicGetEmpty())
         else:
             no_ack = isinstance(request.method, m.BasicGet) and request.method.no_ack
-            self._transport.send(self._ledger.encode_get_ok(entry, message.message_count, no_ack))
+            self._subscriber.answer_get(entry, message.message_count, no_ack=no_ack)
         self._advance()
 
     @receives(Denied)
@@ -408,7 +360,7 @@ class ChannelActor(Actor):
             return
         self._waiting_for = None
         if isinstance(request, Cancel):
-            self._consumers.pop(request.consumer.tag, None)
+            self._subscriber.remove(request.consumer)
             self._answer(request.method, m.BasicCancelOk(request.consumer.tag))
         else:
             message.error.class_id, message.error.method_id = m.method_ids(request.method)
@@ -462,27 +414,21 @@ class ChannelActor(Actor):
     @receives(Deliver)
     def on_deliver(self, message: Deliver) -> None:
         """A queue delivers to one of our consumers."""
-        consumer, entries = message.consumer, message.entries
-        frames = self._ledger.encode_deliveries(consumer, entries)
         if self._state is OPEN:
-            self._transport.send(frames)
-        elif not consumer.no_ack:
-            self._tell_queues(self._ledger.take_all(), Requeue)
+            self._subscriber.deliver(message)
+        else:
+            message.refuse("the channel is closed")
 
     @receives(ConsumerCancelled)
     def on_consumer_cancelled(self, message: ConsumerCancelled) -> None:
         """The queue of a consumer is gone; clients that can be told are told."""
-        tag = message.consumer.tag
-        if self._consumers.get(tag) is not message.consumer:
-            return
-        del self._consumers[tag]
-        if self._session.client_can("consumer_cancel_notify"):
-            self._send(m.BasicCancel(tag, nowait=True))
+        if self._subscriber.remove(message.consumer) and self._session.client_can("consumer_cancel_notify"):
+            self._send(m.BasicCancel(message.consumer.tag, nowait=True))
 
     @receives(Drained)
     def on_drained(self, _message: Drained) -> None:
         """The socket takes more deliveries."""
-        self._wake_queues()
+        self._subscriber.wake_queues()
 
     # The end
 
@@ -510,10 +456,7 @@ class ChannelActor(Actor):
 
     def _release(self) -> None:
         """Let go of consumers, of what they hold, and of publish credit."""
-        consumers, self._consumers = self._consumers, {}
-        for consumer in consumers.values():
-            consumer.queue.tell(Unsubscribe(consumer))
-        self._tell_queues(self._ledger.take_all(), Requeue)
+        self._subscriber.release()
         self._publisher.return_credit()
         self._transaction = None
         self._waiting_for = None
@@ -552,15 +495,15 @@ class ChannelActor(Actor):
             "vhost": self._session.vhost_name,
             "user": self._session.user,
             "state": self._state,
-            "prefetch_count": self._prefetch,
-            "global_prefetch_count": self._window.limit,
+            "prefetch_count": self._subscriber.prefetch,
+            "global_prefetch_count": self._subscriber.global_prefetch,
             "confirm": self._publisher.confirms is not None,
             "transactional": self._transaction is not None,
-            "messages_unacknowledged": len(self._ledger.unacked),
+            "messages_unacknowledged": self._subscriber.unacknowledged,
             "messages_unconfirmed": self._publisher.unconfirmed,
-            "consumer_count": len(self._consumers),
+            "consumer_count": self._subscriber.consumer_count,
             "published": self._publisher.published,
-            "delivered": self._ledger.last_tag,
-            "acknowledged": self._acknowledged,
+            "delivered": self._subscriber.last_tag,
+            "acknowledged": self._subscriber.acknowledged,
             "waiting_for": m.method_name(method) if method is not None else None,
         }

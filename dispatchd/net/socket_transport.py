@@ -104,7 +104,7 @@ class SocketTransport:
         deadline = gevent.spawn_later(handshake_timeout, self._end_handshake, handshake_timeout)
         self._begun.wait()
         if self._connection is not None:
-            gevent.getcurrent().name = f"reader {self._connection.name}"
+            setattr(gevent.getcurrent(), "name", f"reader {self._connection.name}")  # noqa: B010 - see web.debug
             self._read(self._connection)
         deadline.kill(block=False)
 

@@ -1,0 +1,147 @@
+"""The consuming half of a channel: its consumers, what they were given, and how that is settled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from dispatchd.actors.messages import Deliver, Dispatch, Requeue, Settle, Unsubscribe
+from dispatchd.amqp import methods as m
+from dispatchd.amqp.errors import NotAllowed, PreconditionFailed
+from dispatchd.model.consumer import Consumer
+from dispatchd.model.flow import ChannelWindow
+from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+    from dispatchd.actors.transport import Transport
+    from dispatchd.model.entry import QueueEntry
+
+TAG_PREFIX = "amq.ctag-"
+
+Outcome = type[Settle | Requeue]
+
+
+class Subscriber:
+    """Gives deliveries their tags, and tells queues what became of them."""
+
+    def __init__(self, number: int, ref: Ref, transport: Transport, frame_max: int) -> None:
+        self._ref = ref
+        self._transport = transport
+        self._window = ChannelWindow()
+        self._ledger = DeliveryLedger(number, frame_max, self._window)
+        self._consumers: dict[str, Consumer] = {}
+        self._tags_given = 0
+        self.prefetch = 0
+        self.acknowledged = 0
+
+    # Consumers
+
+    def new_consumer(self, method: m.BasicConsume) -> Consumer:
+        """The consumer that a basic.consume asks for. Raises NotAllowed (530) for a tag that is in use."""
+        tag = method.consumer_tag
+        if tag in self._consumers:
+            raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
+        if not tag:
+            self._tags_given += 1
+            tag = f"{TAG_PREFIX}{self._ref.number}.{self._tags_given}"
+        return Consumer(
+            tag,
+            self._ref,
+            None,
+            no_ack=method.no_ack,
+            exclusive=method.exclusive,
+            prefetch=self.prefetch,
+            window=self._window,
+            outlet=self._transport.outlet,
+            arguments=method.arguments,
+        )
+
+    def add(self, consumer: Consumer) -> None:
+        """A queue has accepted this consumer."""
+        self._consumers[consumer.tag] = consumer
+
+    def find(self, tag: str) -> Consumer | None:
+        """The consumer with this tag."""
+        return self._consumers.get(tag)
+
+    def remove(self, consumer: Consumer) -> bool:
+        """Forget a consumer; what it holds stays out. False when it was forgotten before."""
+        if self._consumers.get(consumer.tag) is not consumer:
+            return False
+        del self._consumers[consumer.tag]
+        return True
+
+    @property
+    def consumer_count(self) -> int:
+        """How many consumers there are."""
+        return len(self._consumers)
+
+    @property
+    def global_prefetch(self) -> int:
+        """What basic.qos with global=true allows the whole channel; 0 = no limit."""
+        return self._window.limit
+
+    def set_prefetch(self, count: int, *, whole_channel: bool) -> None:
+        """basic.qos, with RabbitMQ's meaning of `global`: the whole channel, or each consumer from now on."""
+        if whole_channel:
+            self._window.limit = count
+            self.wake_queues()
+        else:
+            self.prefetch = count
+
+    # Deliveries
+
+    @property
+    def last_tag(self) -> int:
+        """The last delivery tag given, which is how many deliveries there were."""
+        return self._ledger.last_tag
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many deliveries are out."""
+        return len(self._ledger.unacked)
+
+    def deliver(self, message: Deliver) -> None:
+        """Send deliveries to the client."""
+        self._transport.send(self._ledger.encode_deliveries(message.consumer, message.entries))
+
+    def answer_get(self, entry: QueueEntry, message_count: int, *, no_ack: bool) -> None:
+        """Send a basic.get-ok."""
+        self._transport.send(self._ledger.encode_get_ok(entry, message_count, no_ack))
+
+    def settle(self, acks: list[Any], outcome: Outcome, method: m.Method) -> None:
+        """Settle the deliveries that `acks` (tag * 2 + multiple) name.
+
+        Raises PreconditionFailed (406), on account of `method`, for an unknown tag; what came before it is settled.
+        """
+        groups, unknown = self._ledger.settle(acks)
+        self._tell_queues(groups, outcome)
+        if unknown != ALL_KNOWN:
+            error = PreconditionFailed(f"unknown delivery tag {unknown}")
+            error.class_id, error.method_id = m.method_ids(method)
+            raise error
+
+    def requeue_all(self) -> None:
+        """Give everything back that is out: basic.recover."""
+        self._tell_queues(self._ledger.take_all(), Requeue)
+
+    def _tell_queues(self, groups: Iterable[tuple[Any, list[QueueEntry]]], outcome: Outcome) -> None:
+        for queue, entries in groups:
+            self.acknowledged += len(entries)
+            queue.tell(outcome(entries))
+        if self._window.starved:
+            self._window.starved = False
+            self.wake_queues()
+
+    def wake_queues(self) -> None:
+        """Tell the queues of our consumers that there is room."""
+        for queue in {consumer.queue for consumer in self._consumers.values()}:
+            queue.tell(Dispatch())
+
+    def release(self) -> None:
+        """The channel ends: let go of consumers, then of what they held, so that none of it comes back here."""
+        consumers, self._consumers = self._consumers, {}
+        for consumer in consumers.values():
+            consumer.queue.tell(Unsubscribe(consumer))
+        self.requeue_all()
