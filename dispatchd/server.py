@@ -16,6 +16,7 @@ from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import Flush, Shutdown
 from dispatchd.actors.runtime import System
+from dispatchd.actors.session import Limits
 from dispatchd.config import Config, StartError
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
@@ -51,7 +52,11 @@ class Server:
         self._store = self._store or _open_store(config)
         try:
             self._broker = BrokerActor(
-                self.system, config, self._store, Credentials(config.users, config.guest_from_anywhere)
+                self.system,
+                self._store,
+                Credentials(config.users, config.guest_from_anywhere),
+                Limits(config.channel_max, config.frame_max, config.heartbeat),
+                config.coalesce_interval,
             )
         except (StoreError, ValueError, KeyError) as error:
             self._store.close()

@@ -12,14 +12,13 @@ from dispatchd.actors.connection import ConnectionActor, Services
 from dispatchd.actors.messages import CloseConnection, Connect, Connected, ConnectionGone, Shutdown
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
-from dispatchd.actors.session import Vhost
-from dispatchd.actors.vhost import VhostActor
+from dispatchd.actors.session import Limits, Vhost
+from dispatchd.actors.vhost import Limits, VhostActor
 from dispatchd.model.stored_definitions import StoredVhost, read_rows
 
 if TYPE_CHECKING:
     from dispatchd.actors.credentials import Credentials
     from dispatchd.amqp.message import Message
-    from dispatchd.config import Config
     from dispatchd.store.interface import Store
 
 logger = logging.getLogger(__name__)
@@ -33,7 +32,9 @@ class BrokerActor(Actor):
 
     kind = "broker"
 
-    def __init__(self, system: System, config: Config, store: Store, credentials: Credentials) -> None:
+    def __init__(
+        self, system: System, store: Store, credentials: Credentials, limits: Limits, coalesce_seconds: float
+    ) -> None:
         """Recover what `store` holds and start the actors for it.
 
         Raises StoreError if the store can't be read, and ValueError if its definitions make no sense.
@@ -46,10 +47,10 @@ class BrokerActor(Actor):
             for queue in stored.queues:
                 self._next_queue_id = max(self._next_queue_id, int(queue["queue_id"]) + 1)
         self.persistence = PersistenceActor(
-            system, self.ref, store, config.coalesce_interval, recovered.next_message_id
+            system, self.ref, store, coalesce_seconds, recovered.next_message_id
         ).begin()
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
-        self._services = Services({}, self.authenticator, config.frame_max, config.channel_max, config.heartbeat)
+        self._services = Services({}, self.authenticator, limits)
         self._connections: set[Ref] = set()
         self._is_stopping = False
         self._all_gone = Event()

@@ -29,7 +29,7 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.sasl import MECHANISMS, read_credentials
-from dispatchd.actors.session import Session, Vhost
+from dispatchd.actors.session import Limits, Session, Vhost
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.constants import FRAME_MIN_SIZE
 from dispatchd.amqp.errors import (
@@ -66,9 +66,7 @@ class Services:
 
     vhosts: dict[str, Vhost]
     authenticator: Ref
-    frame_max: int
-    channel_max: int
-    heartbeat: int
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +92,7 @@ class ConnectionActor(Actor):
         self._mechanism = ""
         self._user = ""
         self._frame_max = FRAME_MIN_SIZE
-        self._channel_max = services.channel_max
+        self._channel_max = services.limits.channel_max
         self._heartbeat = 0
         self._session: Session | None = None
         self._channels: dict[int, Ref] = {}
@@ -173,11 +171,11 @@ class ConnectionActor(Actor):
         """The authenticator has decided."""
         if self._state is not AUTHENTICATING:
             return
-        services = self._services
+        limits = self._services.limits
         if message.accepted:
             self._user = message.user
             self._state = TUNING
-            self._send(m.ConnectionTune(services.channel_max, services.frame_max, services.heartbeat))
+            self._send(m.ConnectionTune(limits.channel_max, limits.frame_max, limits.heartbeat))
             return
         capabilities = self._client_properties.get("capabilities")
         if isinstance(capabilities, dict) and capabilities.get("authentication_failure_close") is True:
@@ -192,9 +190,9 @@ class ConnectionActor(Actor):
             self._set_deadline(REFUSED_LOGIN_SECONDS)
 
     def _on_tune_ok(self, method: m.ConnectionTuneOk) -> None:
-        services = self._services
-        _check_negotiated("channel_max", method.channel_max, 1, services.channel_max)
-        _check_negotiated("frame_max", method.frame_max, FRAME_MIN_SIZE, services.frame_max)
+        limits = self._services.limits
+        _check_negotiated("channel_max", method.channel_max, 1, limits.channel_max)
+        _check_negotiated("frame_max", method.frame_max, FRAME_MIN_SIZE, limits.frame_max)
         self._channel_max, self._frame_max = method.channel_max, method.frame_max
         self._heartbeat = method.heartbeat
         self._transport.tuned(method.channel_max, method.frame_max, method.heartbeat)

@@ -12,6 +12,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """What connection.tune offers: highest channel number, octets of a frame, seconds between heartbeats."""
+
+    channel_max: int
+    frame_max: int
+    heartbeat: int
+
+
+@dataclass(frozen=True, slots=True)
 class Vhost:
     """A virtual host as connections know it: its actor, and its catalogue, which only that actor changes."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from dispatchd.model.flow import Outlet
+from dispatchd.model.flow import Outlet as Outlet  # for net, which knows the actors but not the model
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref

@@ -11,8 +11,8 @@ import gevent
 from gevent.event import Event
 
 from dispatchd.actors.messages import Arrived, Disconnected, Drained
+from dispatchd.actors.transport import Outlet
 from dispatchd.amqp.frame_parser import FrameParser
-from dispatchd.model.flow import Outlet
 from dispatchd.net.credit import Credit
 from dispatchd.net.heartbeat import Heartbeat
 
