@@ -13,7 +13,7 @@ from dispatchd.actors.messages import CloseConnection, Connect, Connected, Conne
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
-from dispatchd.actors.vhost import Limits, VhostActor
+from dispatchd.actors.vhost import VhostActor
 from dispatchd.model.stored_definitions import StoredVhost, read_rows
 
 if TYPE_CHECKING:

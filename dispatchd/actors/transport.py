@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from dispatchd.model.flow import Outlet as Outlet  # for net, which knows the actors but not the model
+from dispatchd.model.flow import Outlet
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
+
+__all__ = ["Outlet", "Transport"]  # Outlet for net, which knows the actors but not the model
 
 
 class Transport(Protocol):
