@@ -22,7 +22,8 @@ ENV PATH=/opt/dispatchd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Group 0 may write too, so that `docker run --user N`, which leaves the group 0, works with a new volume.
 RUN useradd --system --uid 10001 --no-create-home --home-dir /data/dispatchd dispatchd \
     && install -d -o dispatchd -g 0 -m 0770 /data /data/dispatchd
-USER 10001
+COPY docker-entrypoint.sh /usr/local/bin/
+# No USER: the entry point gives up root by itself, after it has made a mounted volume the user's.
 VOLUME /data/dispatchd
 EXPOSE 5672 8080
 STOPSIGNAL SIGTERM
@@ -31,6 +32,5 @@ import http.client, sys; \
 admin = http.client.HTTPConnection('127.0.0.1', 8080, timeout=2); \
 admin.request('GET', '/readyz'); \
 sys.exit(admin.getresponse().status != 200)"]
-# In the entry point rather than in CMD, so that arguments to `docker run` add to these. The peers of a published port
-# come from the bridge, not from loopback; a configuration file with users does away with guest.
-ENTRYPOINT ["dispatchd", "--bind", "0.0.0.0", "--guest-from-anywhere", "--config-file-if-exists", "/etc/dispatchd.json"]
+# Arguments to `docker run` add to those in the entry point.
+ENTRYPOINT ["docker-entrypoint.sh"]
