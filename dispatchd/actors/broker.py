@@ -9,7 +9,7 @@ from gevent.event import Event
 
 from dispatchd.actors.authenticator import AuthenticatorActor
 from dispatchd.actors.connection import ConnectionActor, Services
-from dispatchd.actors.messages import CloseConnection, Connect, Connected, ConnectionGone, Shutdown
+from dispatchd.actors.messages import CloseConnection, Connect, Connected, ConnectionGone, Define, Shutdown
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
@@ -62,8 +62,9 @@ class BrokerActor(Actor):
             vhost = VhostActor(system, name, self.ref, self.persistence, self._new_queue_id)
             vhost.restore(vhosts.get(name, StoredVhost()), contents)
             self._services.vhosts[name] = Vhost(name, vhost.begin(), vhost.catalogue)
-        for queue_id, messages in recovered.queues.items():
-            logger.warning("the store has %d messages of queue %d, which no definition names", len(messages), queue_id)
+        if recovered.queues:
+            logger.info("removing what is left of %d deleted queues", len(recovered.queues))
+            self.persistence.tell(Define([], dropped_queues=list(recovered.queues)))
 
     def _new_queue_id(self) -> int:
         self._next_queue_id += 1

@@ -103,10 +103,11 @@ class ChannelActor(Actor):
         if self._state is not OPEN:
             self._take_while_not_open(arrived)
             return
+        self._publisher.owe(arrived.cost)
         if arrived.acks:
             self._acknowledge(arrived.acks)
         if arrived.published:
-            self._publish(arrived.published)
+            self._publish(arrived)
         if arrived.error is not None:
             raise arrived.error
         if arrived.method is not None:
@@ -141,12 +142,13 @@ class ChannelActor(Actor):
             error.class_id, error.method_id = m.method_ids(method)
             raise
 
-    def _publish(self, messages: list[Any]) -> None:
+    def _publish(self, arrived: ChannelInput) -> None:
         if self._transaction is None:
-            self._publisher.publish(messages)
+            self._publisher.publish(arrived.published)
         else:
-            self._publisher.check(messages)
-            self._transaction.published.extend(messages)
+            self._publisher.give_back(arrived.cost)
+            self._publisher.check(arrived.published)
+            self._transaction.published.extend(arrived.published)
 
     def _acknowledge(self, acks: list[Any]) -> None:
         if self._transaction is None:
@@ -253,7 +255,7 @@ class ChannelActor(Actor):
         transaction = self._end_transaction()
         self._waiting_for = method
         if transaction.published:
-            self._publisher.publish(transaction.published, stored=True)
+            self._publisher.publish_transaction(transaction.published)
         self._subscriber.settle(transaction.acks, Settle, m.BasicAck())
         for ack, requeue in transaction.rejects:
             self._reject(ack, requeue, m.BasicNack())

@@ -277,9 +277,17 @@ class DeleteQueue(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Retire(ActorMessage):
-    """Vhost to queue or exchange, connection to channel: it is deleted, or forgotten; let go of everything and stop."""
+    """Vhost to queue or exchange, connection to channel: it is deleted, or forgotten; let go of everything and stop.
 
+    `last_word` is for a queue to pass on to its receiver, after which it says nothing more.
+    """
+
+    last_word: tuple[Ref, ActorMessage] | None = None
     reaches_quarantined: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        if self.last_word is not None:
+            self.last_word[0].tell(self.last_word[1])
 
 
 @dataclass(frozen=True, slots=True)

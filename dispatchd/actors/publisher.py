@@ -41,22 +41,40 @@ class Publisher:
         if self.confirms is None:
             self.confirms = ConfirmLedger(self._number)
 
-    def publish(self, messages: list[Message], *, stored: bool = False) -> None:
-        """Send messages on their way. `stored`: settle them only when the persistent ones are on disk (tx.commit).
+    def owe(self, credit: int) -> None:
+        """Take charge of the credit that arrived messages took; what isn't published is to be given back."""
+        self._outstanding_credit += credit
+
+    def give_back(self, credit: int) -> None:
+        """Let the connection take as much in again."""
+        self._outstanding_credit -= credit
+        self._transport.grant(credit)
+
+    def return_credit(self) -> None:
+        """The channel ends: give back whatever is still out, since nobody will hear the answers."""
+        self.give_back(self._outstanding_credit)
+
+    def publish(self, messages: list[Message]) -> None:
+        """Send messages on their way; the credit that is owed for them comes back with the answers.
 
         Raises NotFound or AccessRefused for an exchange that can't be published to; nothing is sent to it then.
         """
         if self.confirms is not None:
             self.confirms.number(messages)
-        groups = by_exchange(messages)
-        self._outstanding_credit += sum(cost for _, _, cost in groups)
-        for name, group, cost in groups:
-            exchange = self._catalogue.exchange_to_publish_to(name)
-            publishing = Publishing(self._ref, group, cost, stored or self.confirms is not None)
-            self.unaccepted += 1
-            self.unsettled += 1
-            self.published += len(group)
-            exchange.destination.ref.tell(Route(publishing, group))
+        for name, group, cost in by_exchange(messages):
+            self._send(name, Publishing(self._ref, group, cost, self.confirms is not None))
+
+    def publish_transaction(self, messages: list[Message]) -> None:
+        """Send what a transaction gathered, to be settled only when the persistent ones are on disk (tx.commit)."""
+        for name, group, _ in by_exchange(messages):
+            self._send(name, Publishing(self._ref, group, 0, confirm=True))
+
+    def _send(self, exchange: str, publishing: Publishing) -> None:
+        target = self._catalogue.exchange_to_publish_to(exchange).destination.ref
+        self.unaccepted += 1
+        self.unsettled += 1
+        self.published += len(publishing.messages)
+        target.tell(Route(publishing, publishing.messages))
 
     def check(self, messages: list[Message]) -> None:
         """Raise what publishing these would raise, without doing it."""
@@ -98,19 +116,13 @@ class Publisher:
             publishing.is_accepted = True
             self.unaccepted -= 1
         if not publishing.held and publishing.cost:
-            self._outstanding_credit -= publishing.cost
-            self._transport.grant(publishing.cost)
+            self.give_back(publishing.cost)
             publishing.cost = 0
         if not publishing.uncommitted and not publishing.is_settled:
             publishing.is_settled = True
             self.unsettled -= 1
             if self.confirms is not None:
                 self._transport.send(self.confirms.settle(publishing.messages, publishing.refused))
-
-    def return_credit(self) -> None:
-        """The channel ends: give back whatever is still out, since nobody will hear the answers."""
-        credit, self._outstanding_credit = self._outstanding_credit, 0
-        self._transport.grant(credit)
 
     @property
     def unconfirmed(self) -> int:

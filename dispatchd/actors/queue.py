@@ -251,9 +251,13 @@ class QueueActor(Actor):
         self._vhost.tell(DeleteQueue(self.ref, self._definition.name, len(self._queue), request))
 
     @receives(Retire)
-    def on_retire(self, _message: Retire) -> None:
-        """The queue has been deleted: consumers and held publishers are let go."""
+    def on_retire(self, message: Retire) -> None:
+        """The queue has been deleted: consumers and held publishers are let go, then what is stored."""
         self._part_with_consumers()
+        self._forget(self._queue.shared_entries())
+        if message.last_word is not None:
+            receiver, last_word = message.last_word
+            receiver.tell(last_word)
         self.end()
 
     def _part_with_consumers(self) -> None:

@@ -221,23 +221,22 @@ class VhostActor(Actor):
         for exchange in removed.exchanges:
             exchange.destination.ref.tell(Retire())
         for queue in removed.queues:
-            queue.destination.ref.tell(Retire())
+            drop = Define([], dropped_queues=[queue.queue_id]) if queue.durable else None
+            queue.destination.ref.tell(Retire((self._persistence, drop) if drop else None))
         rows = [
             *(binding_row(self.name, binding) for binding in removed.bindings if binding.durable),
             *(exchange_row(self.name, exchange) for exchange in removed.exchanges if exchange.durable),
             *(queue_row(self.name, queue) for queue in removed.queues if queue.durable),
         ]
-        dropped = [queue.queue_id for queue in removed.queues if queue.durable]
-        self._store([(key, None) for key, _ in rows], then, dropped)
+        self._store([(key, None) for key, _ in rows], then)
 
     def _store(
         self,
         rows: list[tuple[bytes, bytes]] | list[tuple[bytes, None]],
         then: tuple[Ref, ActorMessage] | None,
-        dropped_queues: list[int] | None = None,
     ) -> None:
         if rows:
-            self._persistence.tell(Define([*rows], dropped_queues or [], then))
+            self._persistence.tell(Define([*rows], then=then))
         elif then is not None:
             then[0].tell(then[1])
 

@@ -186,6 +186,10 @@ class Queue:
         """What is ready, from the head."""
         return [*reversed(self.returned), *self.ready]
 
+    def shared_entries(self) -> list[QueueEntry]:
+        """Ready entries whose message is stored on its own, because other queues have it too."""
+        return [entry for entry in self.entries() if entry.message.message_id]
+
     def add_consumer(self, consumer: Consumer) -> None:
         """Let a consumer take part; it is served after those that were there before."""
         self.consumers.append(consumer)
