@@ -79,7 +79,13 @@ class Queue:
             self.last_position = max(self.last_position, entry.position)
 
     def adopt(self, old: Queue) -> None:
-        """Go on with the consumers and the figures of a queue whose entries were restored."""
+        """Go on with the consumers and the figures of a queue whose entries were restored.
+
+        Entries of it that are out still come back, among those that came back before.
+        """
+        while self.ready and self.ready[0].position <= old.delivered_up_to:
+            self.returned.append(self.ready.popleft())
+        self.returned.reverse()
         self.consumers = old.consumers
         self.unacked = old.unacked
         self.delivered_up_to = old.delivered_up_to
@@ -95,7 +101,8 @@ class Queue:
             entry = self.returned.pop()
         elif self.ready:
             entry = self.ready.popleft()
-            self.delivered_up_to = entry.position
+            if entry.position > self.delivered_up_to:  # not so for what was restored
+                self.delivered_up_to = entry.position
         else:
             return None
         entry.is_out = True
@@ -130,6 +137,7 @@ class Queue:
                 continue
             entry = self.take()
             if entry is None:
+                turn -= 1  # the next message is for this consumer
                 break
             without_room = 0
             given += 1
@@ -151,8 +159,8 @@ class Queue:
     def settle(self, entries: list[QueueEntry]) -> None:
         """Let go of acknowledged or discarded entries; those that aren't out are passed over."""
         for entry in entries:
-            self._end_delivery(entry)
-        self.acknowledged += len(entries)
+            if self._end_delivery(entry):
+                self.acknowledged += 1
 
     def requeue(self, entries: list[QueueEntry]) -> None:
         """Put entries back where they were, marked as redelivered; those that aren't out are passed over."""
