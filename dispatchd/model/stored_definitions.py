@@ -54,9 +54,7 @@ def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
     """The records by vhost. Raises ValueError for a row that isn't one."""
     vhosts: dict[str, StoredVhost] = {}
     for value in rows.values():
-        row: Any = json.loads(value)
-        if not isinstance(row, dict) or row.get("what") not in _KINDS or not isinstance(row.get("vhost"), str):
-            raise ValueError(f"not a definition: {value[:100]!r}")
+        row = _read_row(value)
         vhost = vhosts.setdefault(row["vhost"], StoredVhost())
         if row["what"] == EXCHANGES:
             vhost.exchanges.append(row["record"])
@@ -65,3 +63,18 @@ def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
         else:
             vhost.bindings.append(row["record"])
     return vhosts
+
+
+def _read_row(value: bytes) -> Record:
+    try:
+        row: Any = json.loads(value)
+    except (ValueError, RecursionError):
+        row = None
+    if not (
+        isinstance(row, dict)
+        and row.get("what") in _KINDS
+        and isinstance(row.get("vhost"), str)
+        and isinstance(row.get("record"), dict)
+    ):
+        raise ValueError(f"not a definition: {value[:100]!r}")
+    return row

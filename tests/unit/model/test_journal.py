@@ -1,0 +1,279 @@
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from unit.model.consuming import message
+
+from dispatchd.amqp.message import Message
+from dispatchd.model.entry import NOT_STORED, STORED, QueueEntry
+from dispatchd.model.journal import Changes, Journal
+from dispatchd.model.records import SHARED, WHOLE, decode_content, id_key, read_id, split_entry_key
+
+
+def entry(body: bytes = b"", position: int = 1, queues: int = 1) -> QueueEntry:
+    made = message(body)
+    made.queues = queues
+    return QueueEntry(made, "queue", position)
+
+
+class Disk:
+    """What the batches of a journal leave behind, by the words of `Changes` and in the plainest way."""
+
+    def __init__(self) -> None:
+        self.entries: dict[tuple[int, int], bytes] = {}
+        self.contents: dict[int, bytes] = {}
+        self.marks: dict[int, int] = {}
+        self.definitions: dict[bytes, bytes] = {}
+
+    def apply(self, changes: Changes) -> None:
+        for queue in map(read_id, changes.dropped_queues):
+            self.entries = {key: value for key, value in self.entries.items() if key[0] != queue}
+            self.marks.pop(queue, None)
+        for key in changes.deleted_entries:
+            self.entries.pop(split_entry_key(key), None)
+        for key in changes.deleted_contents:
+            del self.contents[read_id(key)]
+        for key, record in changes.definitions.items():
+            if record is None:
+                self.definitions.pop(key, None)
+            else:
+                self.definitions[key] = record
+        for key, value in changes.contents:
+            assert self.contents.setdefault(read_id(key), value) == value
+        for key, value in changes.entries:
+            assert split_entry_key(key) not in self.entries
+            self.entries[split_entry_key(key)] = value
+        for key, value in changes.marks:
+            self.marks[read_id(key)] = read_id(value)
+
+    def bodies(self) -> dict[tuple[int, int], bytes]:
+        return {key: self._message(value).body for key, value in self.entries.items()}
+
+    def _message(self, value: bytes) -> Message:
+        if value[0] == WHOLE:
+            return decode_content(value, 1)
+        assert value[0] == SHARED
+        return decode_content(self.contents[read_id(value, 1)])
+
+
+def test_an_add_and_a_delete_that_meet_cost_nothing() -> None:
+    journal = Journal()
+    one, other = entry(b"1", 1), entry(b"2", 2)
+    journal.add(1, [one, other])
+    journal.delete(1, [one])
+    assert (journal.live_adds(), journal.added, journal.cancelled) == (1, 2, 1)
+    journal.delete(1, [other])
+    assert journal.is_empty()
+    assert journal.seal().is_empty()
+
+
+def test_an_add_that_was_sealed_is_deleted_by_the_next_batch() -> None:
+    journal = Journal()
+    one = entry(b"1")
+    journal.add(1, [one])
+    assert len(journal.seal().entries) == 1
+    assert one.slot == STORED
+    journal.delete(1, [one])
+    assert one.slot == NOT_STORED
+    assert not journal.is_empty()
+    assert len(journal.seal().deleted_entries) == 1
+
+
+def test_deleting_what_was_never_stored_or_twice_changes_nothing() -> None:
+    journal = Journal()
+    one = entry()
+    journal.delete(1, [one])
+    assert journal.is_empty()
+    journal.add(1, [one])
+    journal.delete(1, [one, one])
+    assert one.message.stored_references == 0
+    assert journal.is_empty()
+
+
+def test_a_shared_content_is_written_once_and_goes_with_its_last_entry() -> None:
+    journal, disk = Journal(next_message_id=40), Disk()
+    shared = message(b"shared")
+    shared.queues = 2
+    first, second = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
+    journal.add(1, [first])
+    disk.apply(journal.seal())
+    journal.add(2, [second])
+    changes = journal.seal()
+    assert changes.contents == []
+    disk.apply(changes)
+    assert disk.bodies() == {(1, 1): b"shared", (2, 1): b"shared"}
+    assert list(disk.contents) == [40]
+    journal.delete(1, [first])
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"shared"}
+    journal.delete(2, [second])
+    disk.apply(journal.seal())
+    assert (disk.entries, disk.contents) == ({}, {})
+
+
+def test_a_content_whose_last_entry_went_is_written_again_for_a_late_one() -> None:
+    journal, disk = Journal(), Disk()
+    shared = message(b"shared")
+    shared.queues = 2
+    first, late = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
+    journal.add(1, [first])
+    disk.apply(journal.seal())
+    journal.delete(1, [first])
+    journal.add(2, [late])
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"shared"}
+
+
+def test_entries_come_in_the_order_of_their_keys_in_each_queue() -> None:
+    journal = Journal()
+    for position in range(1, 6):
+        journal.add(2, [entry(b"", position)])
+        journal.add(1, [entry(b"", position)])
+    keys = [split_entry_key(key) for key, _ in journal.seal().entries]
+    for queue in (1, 2):
+        assert [key for key in keys if key[0] == queue] == [(queue, position) for position in range(1, 6)]
+
+
+def test_only_the_last_mark_and_the_last_definition_count() -> None:
+    journal = Journal()
+    journal.mark(1, 3)
+    journal.mark(1, 5)
+    journal.define(b"a", b"old")
+    journal.define(b"a", None)
+    journal.define(b"a", b"new")
+    changes = journal.seal()
+    assert changes.marks == [(id_key(1), id_key(5))]
+    assert changes.definitions == {b"a": b"new"}
+
+
+def test_a_dropped_queue_leaves_nothing_and_the_others_everything() -> None:
+    journal, disk = Journal(), Disk()
+    stored, waiting, other = entry(b"stored", 1), entry(b"waiting", 2), entry(b"other", 1)
+    journal.add(1, [stored])
+    journal.mark(1, 1)
+    disk.apply(journal.seal())
+    journal.add(1, [waiting])
+    journal.add(2, [other])
+    journal.mark(1, 2)
+    journal.drop_queue(1)
+    assert waiting.slot == NOT_STORED
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"other"}
+    assert disk.marks == {}
+    journal.delete(1, [stored, waiting])
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"other"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda journal: journal.add(1, [entry()]),
+        lambda journal: journal.mark(1, 1),
+        lambda journal: journal.drop_queue(1),
+        lambda journal: journal.define(b"key", b"record"),
+        lambda journal: journal.define(b"key", None),
+    ],
+)
+def test_a_journal_knows_that_it_has_something_to_say(change: Callable[[Journal], None]) -> None:
+    journal = Journal()
+    assert journal.is_empty()
+    change(journal)
+    assert not journal.is_empty()
+    assert not journal.seal().is_empty()
+    assert journal.is_empty()
+
+
+QUEUES = 3
+
+
+class AnyJournal(RuleBasedStateMachine):
+    """A journal whose batches reach the disk at random moments, beside what the disk has to hold after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.journal = Journal()
+        self.disk = Disk()
+        self.bodies = count(1)
+        self.positions = [count(1) for _ in range(QUEUES)]
+        self.ids = list(range(QUEUES))
+        self.next_id = QUEUES
+        self.held: list[tuple[int, QueueEntry]] = []
+        self.expected: dict[tuple[int, int], bytes] = {}
+        self.marks: dict[int, int] = {}
+        self.definitions: dict[bytes, bytes] = {}
+        self.has_dropped = False
+
+    @rule(queues=st.sets(st.integers(0, QUEUES - 1), min_size=1), copies=st.integers(1, 3))
+    def publish(self, queues: set[int], copies: int) -> None:
+        published = []
+        for _ in range(copies):
+            one = message(f"{next(self.bodies)}".encode())
+            one.queues = len(queues)
+            published.append(one)
+        for queue in queues:
+            entries = [QueueEntry(one, queue, next(self.positions[queue])) for one in published]
+            self.journal.add(self.ids[queue], entries)
+            for made in entries:
+                self.held.append((self.ids[queue], made))
+                self.expected[self.ids[queue], made.position] = made.message.body
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        if self.held:
+            queue_id, settled = data.draw(st.sampled_from(self.held))
+            self.held.remove((queue_id, settled))
+            self.journal.delete(queue_id, [settled])
+            self.expected.pop((queue_id, settled.position), None)
+
+    @rule(queue=st.integers(0, QUEUES - 1), position=st.integers(1, 9))
+    def mark(self, queue: int, position: int) -> None:
+        self.journal.mark(self.ids[queue], position)
+        self.marks[self.ids[queue]] = position
+
+    @rule(queue=st.integers(0, QUEUES - 1))
+    def drop(self, queue: int) -> None:
+        dropped = self.ids[queue]
+        self.journal.drop_queue(dropped)
+        self.expected = {key: body for key, body in self.expected.items() if key[0] != dropped}
+        self.marks.pop(dropped, None)
+        self.ids[queue] = self.next_id
+        self.next_id += 1
+        self.has_dropped = True
+
+    @rule(key=st.sampled_from([b"a", b"b"]), record=st.none() | st.binary(max_size=3))
+    def define(self, key: bytes, record: bytes | None) -> None:
+        self.journal.define(key, record)
+        if record is None:
+            self.definitions.pop(key, None)
+        else:
+            self.definitions[key] = record
+
+    @rule()
+    def seal(self) -> None:
+        live = self.journal.live_adds()
+        changes = self.journal.seal()
+        assert len(changes.entries) == live
+        self.disk.apply(changes)
+        assert self.disk.bodies() == self.expected
+        assert self.disk.marks == self.marks
+        assert self.disk.definitions == self.definitions
+        named = {read_id(value, 1) for value in self.disk.entries.values() if value[0] == SHARED}
+        assert named <= set(self.disk.contents)
+        if not self.has_dropped:  # what a dropped queue shared goes when its holders let go, or at the next start
+            assert named == set(self.disk.contents)
+
+    @invariant()
+    def counts_what_is_waiting(self) -> None:
+        assert 0 <= self.journal.live_adds() <= len(self.expected)
+        assert self.journal.cancelled <= self.journal.added
+
+    def teardown(self) -> None:
+        self.seal()
+
+
+TestAnyJournal = AnyJournal.TestCase
+TestAnyJournal.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

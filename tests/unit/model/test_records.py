@@ -1,0 +1,109 @@
+from contextlib import suppress
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dispatchd.amqp.errors import AmqpError
+from dispatchd.amqp.message import Message, make_message
+from dispatchd.amqp.properties import Properties
+from dispatchd.model.records import (
+    SHARED,
+    WHOLE,
+    decode_content,
+    encode_content,
+    encode_shared_entry,
+    encode_whole_entry,
+    entry_key,
+    id_key,
+    read_id,
+    split_entry_key,
+)
+
+ids = st.integers(0, 2**63 - 1)
+names = st.text(max_size=60)
+
+
+def known_of(message: Message) -> tuple[str, str, bytes, bytes, bytes, bool]:
+    return (
+        message.exchange,
+        message.routing_key,
+        message.address,
+        message.header,
+        message.body,
+        message.persistent,
+    )
+
+
+@given(names, names, st.sampled_from([None, 1, 2]), st.dictionaries(names, st.integers(-5, 5) | names), st.binary())
+@example("é" * 127, "k" * 255, 2, {}, b"")
+def test_a_message_comes_back_as_it_was(
+    exchange: str, routing_key: str, mode: int | None, headers: dict[str, int | str], body: bytes
+) -> None:
+    headers_or_none = headers or None
+    message = make_message(exchange, routing_key, Properties(delivery_mode=mode, headers=headers_or_none), body)
+    assert known_of(decode_content(encode_content(message))) == known_of(message)
+    whole = encode_whole_entry(message)
+    assert whole[0] == WHOLE
+    assert known_of(decode_content(whole, 1)) == known_of(message)
+
+
+@given(ids)
+def test_an_entry_of_a_shared_message_names_its_content(message_id: int) -> None:
+    message = make_message("", "q", Properties(), b"")
+    message.message_id = message_id
+    entry = encode_shared_entry(message)
+    assert entry[0] == SHARED
+    assert read_id(entry, 1) == message_id
+
+
+@given(ids, ids)
+def test_keys_come_back_and_have_the_size_of_their_numbers(queue_id: int, position: int) -> None:
+    assert read_id(id_key(queue_id)) == queue_id
+    assert split_entry_key(entry_key(queue_id, position)) == (queue_id, position)
+    assert (len(id_key(queue_id)), len(entry_key(queue_id, position))) == (8, 16)
+
+
+@given(st.lists(st.tuples(ids, ids)))
+@example([(1, 255), (1, 256), (2, 1)])
+def test_keys_sort_by_queue_then_by_position(places: list[tuple[int, int]]) -> None:
+    assert [split_entry_key(key) for key in sorted(entry_key(*place) for place in places)] == sorted(places)
+
+
+WHOLE_ONE = encode_content(make_message("events", "key", Properties(delivery_mode=2, headers={"n": 1}), b"body"))
+
+
+@pytest.mark.parametrize("size", range(len(WHOLE_ONE) - len(b"body")))
+def test_a_message_cut_before_its_body_is_refused(size: int) -> None:
+    with pytest.raises((ValueError, AmqpError)):
+        decode_content(WHOLE_ONE[:size])
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"\xff" * 40,
+        b"\0\0" + b"\xff" * 4 + b"\0" * 30,
+        b"\0\0" + b"\x7f\xff\xff\xff" + b"\0" * 30,
+        b"\xff\xff" + b"\0" * 40,
+        b"\0\x02\0\0\0\0" + b"\x05a",
+    ],
+)
+def test_sizes_that_lie_are_refused(damaged: bytes) -> None:
+    with pytest.raises((ValueError, AmqpError)):
+        decode_content(damaged)
+
+
+@given(st.binary(max_size=80), st.integers(0, 3))
+def test_any_octets_are_a_message_or_refused(data: bytes, at: int) -> None:
+    with suppress(ValueError, AmqpError):
+        assert isinstance(decode_content(data, at), Message)
+
+
+@given(st.integers(0, len(WHOLE_ONE) - 1), st.integers(1, 255))
+def test_a_changed_octet_makes_another_message_or_is_refused(at: int, change: int) -> None:
+    damaged = bytearray(WHOLE_ONE)
+    damaged[at] ^= change
+    with suppress(ValueError, AmqpError):
+        assert isinstance(decode_content(bytes(damaged)), Message)
