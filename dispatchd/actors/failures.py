@@ -30,7 +30,7 @@ class Failure:
     @classmethod
     def of(cls, actor: str, message: Any, error: BaseException) -> Failure:
         """Record `error` as it was raised while `actor` handled `message`."""
-        return cls(actor, message, f"{type(error).__name__}: {error}", "".join(traceback.format_exception(error)))
+        return cls(actor, message, _describe(error), "".join(traceback.format_exception(error)))
 
     def summary(self) -> dict[str, Any]:
         """What the admin shows of it."""
@@ -65,3 +65,11 @@ class FailureHistory:
     def last(self) -> Failure | None:
         """The newest failure."""
         return self.kept[-1] if self.kept else None
+
+
+def _describe(error: BaseException) -> str:
+    name = type(error).__name__
+    try:
+        return f"{name}: {error}"
+    except Exception:  # noqa: BLE001 - the text of an error may fail as well
+        return name

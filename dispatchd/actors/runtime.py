@@ -142,6 +142,12 @@ class Actor(pykka.Actor):
     def _start_actor_loop(self) -> None:
         self.greenlet = gevent.spawn(self._actor_loop)
         self.greenlet.name = f"{self.kind} {self.name}"
+        self.greenlet.rawlink(self._loop_ended)
+
+    def _loop_ended(self, _greenlet: object) -> None:
+        """A greenlet that was killed before it ran never comes to the mailbox: begin again."""
+        if not self.actor_stopped.is_set():
+            self._start_actor_loop()
 
     def _actor_loop_teardown(self) -> None:
         self.system.unregister(self)
@@ -194,7 +200,7 @@ class Actor(pykka.Actor):
     def _refuse(self, message: Any, reason: str) -> None:
         try:
             message.refuse(reason)
-        except Exception:
+        except BaseException:
             logger.exception("%s %s could not refuse %r", self.kind, self.name, message)
 
     def _restart(self) -> None:
@@ -211,7 +217,7 @@ class Actor(pykka.Actor):
         logger.error("%s %s is quarantined: it failed too often", self.kind, self.name)
         try:
             self.quarantined(self._quarantine_reason())
-        except Exception:
+        except BaseException:
             logger.exception("%s %s could not say goodbye", self.kind, self.name)
 
     def _quarantine_reason(self) -> str:
