@@ -51,7 +51,7 @@ STARTING = "starting"
 AUTHENTICATING = "authenticating"
 TUNING = "tuning"
 OPENING = "opening"
-OPEN = "open"
+OPEN = "running"
 CLOSING = "closing"
 LEAVING = "leaving"
 
@@ -152,7 +152,7 @@ class ConnectionActor(Actor):
             if perform is not None:
                 perform(self, method)
             elif self._state is not CLOSING and self._state is not LEAVING:
-                raise CommandInvalid(f"{m.method_name(method)} is not expected while the connection is {self._state}")
+                raise ChannelError(f"unexpected method in connection state {self._state}")
         except AmqpError as error:
             error.class_id, error.method_id = m.method_ids(method)
             raise

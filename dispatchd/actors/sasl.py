@@ -11,8 +11,8 @@ MECHANISMS = ("PLAIN", "AMQPLAIN")
 def read_credentials(mechanism: str, response: bytes) -> tuple[str, bytes]:
     """User and password in a SASL response.
 
-    PLAIN is RFC 4616's, whose authorization identity is ignored as RabbitMQ does; AMQPLAIN is a field table without its
-    size. Raises CommandInvalid (503) for another mechanism, and AmqpSyntaxError (502) for a response that isn't one.
+    PLAIN is RFC 4616's, whose authorization identity is ignored; AMQPLAIN is a field table without its size.
+    Raises CommandInvalid (503) for another mechanism, and AmqpSyntaxError (502) for a response that isn't one.
     """
     if mechanism == "PLAIN":
         parts = response.split(b"\0")

@@ -61,7 +61,7 @@ class Listener:
             transport.run(self._handshake_timeout)
 
     def _has_sent_header(self, sock: socket.socket) -> bool:
-        """Whether the client speaks AMQP 0-9-1; one that speaks another AMQP is told what we do (section 4.2.2)."""
+        """Whether the client speaks AMQP 0-9-1; one that speaks something else is told what we do (section 4.2.2)."""
         header = b""
         while len(header) < len(PROTOCOL_HEADER):
             part = sock.recv(len(PROTOCOL_HEADER) - len(header))
@@ -70,6 +70,5 @@ class Listener:
             header += part
         if header == PROTOCOL_HEADER:
             return True
-        if header.startswith(b"AMQP"):
-            sock.sendall(PROTOCOL_HEADER)
+        sock.sendall(PROTOCOL_HEADER)
         return False
