@@ -16,6 +16,7 @@ from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import Flush, Shutdown
 from dispatchd.actors.runtime import System
+from dispatchd.amqp.errors import AmqpError
 from dispatchd.actors.session import Limits
 from dispatchd.config import Config, StartError
 from dispatchd.net.listener import Listener
@@ -58,9 +59,15 @@ class Server:
                 Limits(config.channel_max, config.frame_max, config.heartbeat),
                 config.coalesce_interval,
             )
-        except (StoreError, ValueError, KeyError) as error:
+        except StoreError as error:
             self._store.close()
             raise StartError(str(error)) from error
+        except (AmqpError, AttributeError, LookupError, TypeError, ValueError) as error:
+            self._store.close()
+            found = f"damaged: its definitions make no sense ({error!r})"
+            raise StartError(
+                f"{config.persist_dir}: {found}, expected what a broker wrote; it is left as it is"
+            ) from error
         self._broker_ref = self._broker.begin()
         self._listener = Listener(
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size

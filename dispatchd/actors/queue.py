@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +45,11 @@ if TYPE_CHECKING:
 
 BACKLOG_THAT_HOLDS_CREDIT = 2000
 REVIEW_SECONDS = 0.05
-SLOW_CONSUMERS = 500
-"""Credit units drained within REVIEW_SECONDS below which consumers are slow by themselves: then it isn't that a flood
-of publishes keeps the broker from serving them, and holding publishers back would help nobody."""
+FAST_CONSUMERS = 10_000
+"""Credit units a second that consumers take at least, with publishers held back, if it was a flood of publishes that
+kept the broker from serving them. Others are slow by themselves, and nothing is held back for their sake."""
+LENIENT_SECONDS = (0.25, 4.0)
+"""How long nothing is held back once consumers turned out to be slow: at first, and at most. Then it is tried again."""
 
 
 class QueueActor(Actor):
@@ -65,9 +68,9 @@ class QueueActor(Actor):
         self._queue = Queue(self.ref, definition.durable)
         self._marked = 0
         self._held: deque[Publishing] = deque()
-        self._review: gevent.Greenlet[..., None] | None = None
-        self._drained_at_review = 0
-        self._consumers_are_slow = False
+        self._review: tuple[float, int] | None = None
+        self._lenient_until = 0.0
+        self._lenience = LENIENT_SECONDS[0]
         self._dispatch_is_due = False
         self._had_consumers = False
         self._deleting = False
@@ -98,26 +101,32 @@ class QueueActor(Actor):
 
     def _holds_credit(self) -> bool:
         queue = self._queue
-        return len(queue) >= BACKLOG_THAT_HOLDS_CREDIT and bool(queue.consumers) and not self._consumers_are_slow
+        if len(queue) < BACKLOG_THAT_HOLDS_CREDIT or not queue.consumers:
+            return False
+        return time.monotonic() >= self._lenient_until
 
     def _begin_review(self) -> None:
         if self._review is None:
-            self._drained_at_review = self._queue.drained
-            self._review = gevent.spawn_later(REVIEW_SECONDS, self.ref.tell, ReviewCredit())
+            self._review = (time.monotonic(), int(self._queue.drained))
+            gevent.spawn_later(REVIEW_SECONDS, self.ref.tell, ReviewCredit())
 
     @receives(ReviewCredit)
     def on_review_credit(self, _message: ReviewCredit) -> None:
-        """Publishers wait for consumers that are fast, not for slow ones."""
+        """See what consumers take while publishers are held back: whether that is of any use."""
+        if self._review is None:
+            return
+        (began, drained), now = self._review, time.monotonic()
         self._review = None
-        if self._queue.drained - self._drained_at_review < SLOW_CONSUMERS:
-            self._consumers_are_slow = True
+        if float(self._queue.drained - drained) / (now - began) < FAST_CONSUMERS:
+            self._lenient_until = now + self._lenience
+            self._lenience = min(2 * self._lenience, LENIENT_SECONDS[1])
         self._release_credit()
         if self._held:
             self._begin_review()
 
     def _release_credit(self) -> None:
         if len(self._queue) < BACKLOG_THAT_HOLDS_CREDIT:
-            self._consumers_are_slow = False
+            self._lenient_until, self._lenience = 0.0, LENIENT_SECONDS[0]
         if self._held and not self._holds_credit():
             held, self._held = self._held, deque()
             for publishing in held:
