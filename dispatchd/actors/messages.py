@@ -393,7 +393,7 @@ class ConnectionGone(ActorMessage):
     connection: Ref
 
 
-# --- Persistence
+# --- Persistence: even in quarantine it notes what has to change, and commits it when it is revived
 
 
 @dataclass(frozen=True, slots=True)
@@ -403,6 +403,7 @@ class Add(ActorMessage):
     queue_id: int
     entries: list[QueueEntry]
     publishing: Publishing | None = None
+    reaches_quarantined: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         if self.publishing is not None:
@@ -416,6 +417,7 @@ class Delete(ActorMessage):
 
     queue_id: int
     entries: list[QueueEntry]
+    reaches_quarantined: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,6 +426,7 @@ class Mark(ActorMessage):
 
     queue_id: int
     position: int
+    reaches_quarantined: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,6 +439,7 @@ class Define(ActorMessage):
     records: list[tuple[bytes, bytes | None]]
     dropped_queues: list[int] = field(default_factory=list)
     then: tuple[Ref, ActorMessage] | None = None
+    reaches_quarantined: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         if self.then is not None:

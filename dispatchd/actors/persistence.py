@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gevent
-from gevent.event import Event
+from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.messages import ActorMessage, Add, Committed, Define, Delete, Flush, Mark
@@ -45,7 +45,7 @@ class RetryCommit(ActorMessage):
 class CommitEnded(ActorMessage):
     """The native thread to the actor."""
 
-    error: BaseException | None
+    result: AsyncResult[None]
 
 
 class PersistenceActor(Actor):
@@ -64,6 +64,7 @@ class PersistenceActor(Actor):
         self._waiting: list[Publishing] = []
         self._then: list[tuple[Ref, ActorMessage]] = []
         self._committing: Changes | None = None
+        self._running: AsyncResult[None] | None = None
         self._committing_for: tuple[list[Publishing], list[tuple[Ref, ActorMessage]]] = ([], [])
         self._commit_is_due = False
         self._timer: gevent.Greenlet[..., None] | None = None
@@ -78,7 +79,9 @@ class PersistenceActor(Actor):
     def on_add(self, message: Add) -> None:
         """Store entries."""
         self._journal.add(message.queue_id, message.entries)
-        if message.publishing is not None:
+        if self.is_quarantined:
+            message.refuse(self._quarantine_reason())
+        elif message.publishing is not None:
             self._waiting.append(message.publishing)
         self._schedule()
 
@@ -101,7 +104,9 @@ class PersistenceActor(Actor):
             self._journal.define(key, record)
         for queue_id in message.dropped_queues:
             self._journal.drop_queue(queue_id)
-        if message.then is not None:
+        if self.is_quarantined:
+            message.refuse(self._quarantine_reason())
+        elif message.then is not None:
             self._then.append(message.then)
         self._schedule()
 
@@ -114,7 +119,7 @@ class PersistenceActor(Actor):
 
     def _schedule(self) -> None:
         """See that a commit comes: at the end of our mailbox when somebody waits, else within the interval."""
-        if self._committing is not None or self._commit_is_due:
+        if self._committing is not None or self._commit_is_due or self.is_quarantined:
             return
         if self._is_urgent():
             self._commit_is_due = True
@@ -133,15 +138,18 @@ class PersistenceActor(Actor):
     @receives(CommitDue)
     def on_commit_due(self, _message: CommitDue) -> None:
         """Begin a commit, unless one is under way."""
-        self._commit_is_due = False
-        if self._timer is not None:
-            self._timer.kill(block=False)
-            self._timer = None
+        self._forget_schedule()
         if self._committing is None:
             self._committing = self._journal.seal()
             self._committing_for = (self._waiting, self._then)
             self._waiting, self._then = [], []
             self._commit()
+
+    def _forget_schedule(self) -> None:
+        self._commit_is_due = False
+        if self._timer is not None:
+            self._timer.kill(block=False)
+            self._timer = None
 
     @receives(RetryCommit)
     def on_retry_commit(self, _message: RetryCommit) -> None:
@@ -150,19 +158,21 @@ class PersistenceActor(Actor):
 
     def _commit(self) -> None:
         changes = self._committing
-        if changes is None:
+        if changes is None or self._running is not None:
             return
         self._commit_started = time.perf_counter()
         if changes.is_empty():
             self._ended(None)
         else:
-            result = self._thread.spawn(self._store.commit, changes)
-            result.rawlink(lambda result: self.ref.tell(CommitEnded(result.exception)))
+            self._running = self._thread.spawn(self._store.commit, changes)
+            self._running.rawlink(lambda result: self.ref.tell(CommitEnded(result)))
 
     @receives(CommitEnded)
     def on_commit_ended(self, message: CommitEnded) -> None:
         """The batch is on disk, or has to be tried again."""
-        self._ended(message.error)
+        if message.result is self._running:
+            self._running = None
+            self._ended(message.result.exception)
 
     def _ended(self, error: BaseException | None) -> None:
         if error is not None:
@@ -187,9 +197,17 @@ class PersistenceActor(Actor):
         self._schedule()
 
     def restarted(self) -> None:
-        """The journal is what must not be lost: a failure leaves it as it is, and whatever is due stays due."""
-        self._commit_is_due = False
-        self._schedule()
+        """The journal is what must not be lost: a failure leaves it as it is, and whatever is due stays due.
+
+        How a commit ended may be what the failure lost, but the same batch may be committed again.
+        """
+        self._forget_schedule()
+        if self._running is not None and self._running.ready():
+            self._running = None
+        if self._committing is None:
+            self._schedule()
+        elif self._running is None:
+            self.ref.tell(RetryCommit())
 
     def snapshot(self) -> dict[str, Any]:
         """The persistence actor's row in the admin."""

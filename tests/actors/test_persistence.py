@@ -1,0 +1,464 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gevent
+import pytest
+from actors.harness import WAIT_SECONDS, Listener, failing, settle, wait_until
+from gevent.threadpool import ThreadPool
+
+from dispatchd.actors import persistence
+from dispatchd.actors.messages import (
+    Add,
+    Committed,
+    Define,
+    Delete,
+    Denied,
+    Done,
+    Flush,
+    Mark,
+    Request,
+    Restart,
+)
+from dispatchd.actors.persistence import CommitDue, CommitEnded, PersistenceActor, RetryCommit
+from dispatchd.actors.runtime import System
+from dispatchd.amqp import methods as m
+from dispatchd.amqp.message import Message, make_message
+from dispatchd.amqp.properties import Properties
+from dispatchd.model.entry import QueueEntry
+from dispatchd.model.journal import Changes
+from dispatchd.model.router import Publishing
+from dispatchd.store.interface import StoreError, StoreFull
+from dispatchd.store.memory_store import MemoryStore
+
+A_MINUTE = 60.0
+QUEUE = 7
+
+
+class GatedStore(MemoryStore):
+    """Commits wait, on their native thread, while the gate is closed; then they raise what is in `errors`, if any."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = 0
+        self.batches: list[Changes] = []
+        self.errors: list[Exception] = []
+        self._is_open = True
+        self._wait, self._go = os.pipe()
+
+    def close_gate(self) -> None:
+        self._is_open = False
+
+    def open_gate(self) -> None:
+        self._is_open = True
+        os.write(self._go, b"x")
+
+    def commit(self, changes: Changes) -> None:
+        self.begun += 1
+        if not self._is_open:
+            os.read(self._wait, 1)
+        if self.errors:
+            raise self.errors.pop(0)
+        super().commit(changes)
+        self.batches.append(changes)
+
+    def close(self) -> None:
+        os.close(self._wait)
+        os.close(self._go)
+
+    def positions(self, queue_id: int = QUEUE) -> list[int]:
+        return [position for position, _ in self.recover().queues.get(queue_id, [])]
+
+
+@pytest.fixture
+def store() -> Iterator[GatedStore]:
+    store = GatedStore()
+    yield store
+    store.close()
+
+
+Start = Callable[..., PersistenceActor]
+
+
+@pytest.fixture
+def start(store: GatedStore) -> Iterator[Start]:
+    system = System()
+
+    def start(coalesce_seconds: float = A_MINUTE) -> PersistenceActor:
+        parent: Any = None
+        actor = PersistenceActor(system, parent, store, coalesce_seconds, 1)
+        actor.begin()
+        return actor
+
+    yield start
+    for actor in list(system.actors.values()):
+        actor.end()
+    wait_until(lambda: not system.actors)
+
+
+@pytest.fixture
+def channel() -> Listener:
+    return Listener("channel")
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.005)
+
+
+def entry(position: int, message: Message | None = None) -> QueueEntry:
+    made = message or make_message("", "q", Properties(delivery_mode=2), b"%d" % position)
+    made.queues = max(made.queues, 1)
+    return QueueEntry(made, None, position)
+
+
+def publishing(channel: Listener, *entries: QueueEntry) -> Publishing:
+    return Publishing(channel, [entry.message for entry in entries], 0, confirm=True)
+
+
+def add(actor: PersistenceActor, channel: Listener | None, *positions: int) -> list[QueueEntry]:
+    """Have entries stored; with a channel, it wants to know."""
+    entries = [entry(position) for position in positions]
+    actor.ref.tell(Add(QUEUE, entries, publishing(channel, *entries) if channel else None))
+    return entries
+
+
+def confirmed(channel: Listener) -> list[int]:
+    """The positions (as bodies) that the channel was told of so far, in order."""
+    assert all(isinstance(message, Committed) for message in channel.told)
+    return [
+        int(message.body) for told in channel.told for publishing in told.publishings for message in publishing.messages
+    ]
+
+
+def flush(actor: PersistenceActor) -> None:
+    flushed: Any = actor.ref.ask(Flush(), timeout=WAIT_SECONDS)
+    assert flushed.wait(WAIT_SECONDS)
+    settle(actor.system)
+
+
+# When commits come
+
+
+def test_with_nobody_waiting_a_batch_is_held_back(start: Start, store: GatedStore) -> None:
+    actor = start(0.02)
+    add(actor, None, 1)
+    add(actor, None, 2)
+    settle(actor.system)
+    assert store.begun == 0
+    wait_until(lambda: store.batches)
+    assert (store.begun, store.positions()) == (1, [1, 2])
+
+
+def test_a_wanted_confirm_ends_the_wait(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start(A_MINUTE)
+    add(actor, None, 1)
+    settle(actor.system)
+    add(actor, channel, 2)
+    wait_until(lambda: channel.told)
+    assert (store.begun, store.positions()) == (1, [1, 2])
+
+
+def test_what_waits_in_the_mailbox_goes_into_the_same_commit(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor = start()
+    for position in range(1, 11):
+        add(actor, channel, position)
+    wait_until(lambda: len(confirmed(channel)) == 10)
+    assert store.begun == 1
+    assert confirmed(channel) == list(range(1, 11))
+
+
+def test_while_a_commit_runs_the_next_batch_grows(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.close_gate()
+    add(actor, channel, 1)
+    wait_until(lambda: store.begun)
+    for position in range(2, 11):
+        add(actor, channel, position)
+        settle(actor.system)
+    assert store.begun == 1
+    store.open_gate()
+    wait_until(lambda: len(confirmed(channel)) == 10)
+    assert store.begun == 2
+    assert confirmed(channel) == list(range(1, 11))
+
+
+def test_many_entries_go_without_waiting(start: Start, store: GatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistence, "ENTRIES_HELD_BACK", 5)
+    actor = start()
+    add(actor, None, 1, 2, 3, 4, 5)
+    settle(actor.system)
+    assert store.begun == 0
+    add(actor, None, 6)
+    wait_until(lambda: store.batches)
+    assert store.positions() == [1, 2, 3, 4, 5, 6]
+
+
+def test_each_channel_is_told_once(start: Start, channel: Listener) -> None:
+    other = Listener("other")
+    actor = start()
+    for position in (1, 2):
+        add(actor, channel, position)
+        add(actor, other, position + 10)
+    wait_until(lambda: channel.told and other.told)
+    assert (len(channel.told), len(other.told)) == (1, 1)
+    assert (confirmed(channel), confirmed(other)) == ([1, 2], [11, 12])
+
+
+# What is confirmed, and when
+
+
+def test_no_confirm_before_the_commit_has_returned(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.close_gate()
+    add(actor, channel, 1)
+    wait_until(lambda: store.begun)
+    settle(actor.system)
+    assert channel.told == []
+    store.open_gate()
+    wait_until(lambda: channel.told)
+    assert store.positions() == [1]
+
+
+def test_an_add_and_a_delete_that_meet_never_reach_the_store(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor = start()
+    actor.ref.tell(Delete(QUEUE, add(actor, channel, 1, 2)))
+    wait_until(lambda: channel.told)
+    assert (store.begun, confirmed(channel)) == (0, [1, 2])
+
+
+def test_a_delete_during_the_commit_comes_with_the_next(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.close_gate()
+    entries = add(actor, channel, 1, 2)
+    wait_until(lambda: store.begun)
+    actor.ref.tell(Delete(QUEUE, entries[:1]))
+    settle(actor.system)
+    store.open_gate()
+    flush(actor)
+    assert (store.begun, store.positions()) == (2, [2])
+
+
+def test_a_failing_commit_is_tried_again_and_loses_nothing(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.errors = [StoreFull("full"), StoreError("broken"), OSError("strange")]
+    store.close_gate()
+    entries = add(actor, channel, 1, 2)
+    wait_until(lambda: store.begun)
+    add(actor, channel, 3)
+    actor.ref.tell(Delete(QUEUE, entries[:1]))
+    settle(actor.system)
+    store.open_gate()
+    wait_until(lambda: len(confirmed(channel)) == 3)
+    flush(actor)
+    assert store.positions() == [2, 3]
+    assert confirmed(channel) == [1, 2, 3]
+    snapshot = actor.snapshot()
+    assert (snapshot["failed_commits"], snapshot["waiting"], actor.failures.total) == (3, 0, 0)
+
+
+def test_nobody_is_told_while_commits_fail(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.errors = [StoreFull("full")] * 3
+    add(actor, channel, 1)
+    wait_until(lambda: actor.snapshot()["failed_commits"] == 2)
+    assert channel.told == []
+
+
+# Definitions, marks, flush
+
+
+def done(channel: Any, method: m.Method | None = None) -> Done:
+    return Done(Request(channel, method or m.QueueDeclare(), 1), m.QueueDeclareOk("q", 0, 0))
+
+
+def test_a_definition_is_answered_when_it_is_stored(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.close_gate()
+    answer = done(channel)
+    receiver: Any = channel
+    actor.ref.tell(Define([(b"key", b"record")], then=(receiver, answer)))
+    wait_until(lambda: store.begun)
+    settle(actor.system)
+    assert channel.told == []
+    store.open_gate()
+    wait_until(lambda: channel.told)
+    assert channel.told == [answer]
+    assert store.recover().definitions == {b"key": b"record"}
+
+
+def test_a_definition_goes_with_the_entries_of_its_queue(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    actor.ref.tell(Define([(b"key", b"record")]))
+    add(actor, channel, 1, 2)
+    actor.ref.tell(Mark(QUEUE, 1))
+    flush(actor)
+    actor.ref.tell(Define([(b"key", None)], dropped_queues=[QUEUE]))
+    flush(actor)
+    recovered = store.recover()
+    assert (recovered.definitions, recovered.queues, recovered.marks) == ({}, {}, {})
+
+
+def test_the_last_mark_counts(start: Start, store: GatedStore) -> None:
+    actor = start()
+    for position in (3, 5, 9):
+        actor.ref.tell(Mark(QUEUE, position))
+    flush(actor)
+    assert (store.begun, store.recover().marks) == (1, {QUEUE: 9})
+
+
+def test_a_flush_with_nothing_to_do(start: Start, store: GatedStore) -> None:
+    flush(start())
+    assert store.begun == 0
+
+
+def test_a_flush_waits_for_the_commit_and_what_came_meanwhile(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor = start()
+    store.close_gate()
+    add(actor, channel, 1)
+    wait_until(lambda: store.begun)
+    add(actor, None, 2)
+    flushed: Any = actor.ref.ask(Flush(), timeout=WAIT_SECONDS)
+    settle(actor.system)
+    assert not flushed.is_set()
+    store.open_gate()
+    assert flushed.wait(WAIT_SECONDS)
+    assert store.positions() == [1, 2]
+
+
+# Failures of the actor
+
+
+def test_killed_in_the_middle_of_a_commit(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    store.close_gate()
+    add(actor, channel, 1)
+    wait_until(lambda: store.begun)
+    add(actor, channel, 2)
+    actor.greenlet.kill(block=False)
+    settle(actor.system)
+    assert (actor.failures.total, channel.told) == (1, [])
+    store.open_gate()
+    wait_until(lambda: len(confirmed(channel)) == 2)
+    assert confirmed(channel) == [1, 2]
+    assert store.positions() == [1, 2]
+
+
+@pytest.mark.parametrize("message_type", [CommitDue, CommitEnded, RetryCommit])
+@pytest.mark.parametrize("error", [ValueError, gevent.GreenletExit])
+def test_a_failure_around_a_commit_loses_nothing(
+    start: Start, store: GatedStore, channel: Listener, message_type: type, error: type[BaseException]
+) -> None:
+    actor = start()
+    store.errors = [StoreFull("full")]
+    with failing(actor, message_type, error, times=2) as failed:
+        add(actor, channel, 1)
+        wait_until(lambda: store.begun)
+        add(actor, channel, 2)
+        wait_until(lambda: len(confirmed(channel)) == 2)
+    assert len(failed) == 2
+    assert confirmed(channel) == [1, 2]
+    assert store.positions() == [1, 2]
+    flush(actor)
+
+
+def test_a_failure_when_the_interval_is_over_loses_nothing(start: Start, store: GatedStore) -> None:
+    actor = start(0.005)
+    with failing(actor, CommitDue, ValueError):
+        add(actor, None, 1)
+        wait_until(lambda: store.positions() == [1])
+
+
+class UnwillingPool:
+    """Has no thread to give for the first call."""
+
+    def __init__(self, pool: ThreadPool) -> None:
+        self._pool = pool
+        self._has_refused = False
+
+    def spawn(self, *call: Any) -> Any:
+        if not self._has_refused:
+            self._has_refused = True
+            raise RuntimeError("can't start new thread")
+        return self._pool.spawn(*call)
+
+
+def test_a_thread_that_can_not_be_started(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    pool: Any = UnwillingPool(actor._thread)
+    actor._thread = pool
+    add(actor, channel, 1)
+    wait_until(lambda: channel.told)
+    assert (confirmed(channel), store.positions()) == ([1], [1])
+
+
+def test_an_add_that_fails_is_refused(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    with failing(actor, Add, ValueError):
+        (lost,) = add(actor, channel, 1)
+        add(actor, channel, 2)
+        wait_until(lambda: len(channel.told) == 2)
+    refused, stored = channel.told
+    assert refused.refused == [lost.message]
+    assert stored.refused == []
+    assert store.positions() == [2]
+
+
+def quarantine(actor: PersistenceActor) -> None:
+    for _ in range(6):
+        actor.greenlet.kill(block=False)
+        settle(actor.system)
+    assert actor.is_quarantined
+
+
+def test_quarantined_it_refuses_at_once_and_loses_nothing(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    old = add(actor, channel, 1, 2)
+    wait_until(lambda: channel.told)
+    channel.take_all()
+    quarantine(actor)
+    (refused_entry,) = add(actor, channel, 3)
+    actor.ref.tell(Delete(QUEUE, old[:1]))
+    actor.ref.tell(Mark(QUEUE, 2))
+    receiver: Any = channel
+    actor.ref.tell(Define([(b"key", b"record")], then=(receiver, done(channel))))
+    settle(actor.system)
+    refused, denied = channel.take_all()
+    assert refused.refused == [refused_entry.message]
+    assert isinstance(denied, Denied)
+    assert denied.error.code == 541
+    assert "is quarantined" in denied.error.text
+    assert store.begun == 1
+    actor.ref.tell(Restart())
+    flush(actor)
+    recovered = store.recover()
+    assert store.positions() == [2, 3]
+    assert recovered.marks == {QUEUE: 2}
+    assert recovered.definitions == {b"key": b"record"}
+    assert channel.told == []
+
+
+def test_quarantined_during_a_commit_it_tells_after_the_restart(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor = start()
+    store.close_gate()
+    add(actor, channel, 1)
+    wait_until(lambda: store.begun)
+    add(actor, channel, 2)
+    quarantine(actor)
+    store.open_gate()
+    wait_until(lambda: store.batches)
+    settle(actor.system)
+    actor.ref.tell(Restart())
+    wait_until(lambda: len(confirmed(channel)) == 2)
+    assert confirmed(channel) == [1, 2]
+    assert store.positions() == [1, 2]
