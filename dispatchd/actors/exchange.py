@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatchd.actors.messages import Bind, Enqueue, Retire, Route, Routed, Unbind
 from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.model.binding import Binding
 from dispatchd.model.exchanges.default import DefaultRoutes
 from dispatchd.model.exchanges.types import make_routing_table
 from dispatchd.model.publishes import mandatory
@@ -75,6 +76,11 @@ class ExchangeActor(Actor):
         """Match anew what the catalogue says."""
         self._router = self._make_router()
 
+    def _bindings(self) -> list[Binding]:
+        if self._definition.name:
+            return self._catalogue.bindings_from(self._definition.name)
+        return [Binding("", queue, queue.name, {}) for queue in self._catalogue.queue_destinations.values()]
+
     def snapshot(self) -> dict[str, Any]:
         """The exchange's row in the admin."""
         definition = self._definition
@@ -93,7 +99,7 @@ class ExchangeActor(Actor):
                     "routing_key": binding.routing_key,
                     "arguments": binding.arguments,
                 }
-                for binding in self._catalogue.bindings_from(definition.name)
+                for binding in self._bindings()
             ],
             "published_in": self._published_in,
             "published_out": self._published_out,

@@ -16,6 +16,9 @@ from pykka._envelope import Envelope
 
 from dispatchd.actors.messages import Killed
 
+LONGEST_RUN = 16
+"""Envelopes that an actor handles before it lets others have a turn, however many more wait for it."""
+
 
 class Mailbox:
     """Envelopes in the order of their arrival, and the gate that lets them through.
@@ -24,11 +27,12 @@ class Mailbox:
     pass: 0 is paused.
     """
 
-    __slots__ = ("_envelopes", "_waiter", "peak", "permits")
+    __slots__ = ("_envelopes", "_run", "_waiter", "peak", "permits")
 
     def __init__(self) -> None:
         self._envelopes: deque[tuple[float, Envelope[Any]]] = deque()
         self._waiter: Waiter[None] | None = None
+        self._run = 0
         self.peak = 0
         self.permits: int | None = None
 
@@ -57,14 +61,19 @@ class Mailbox:
         A kill that arrives meanwhile is returned as an envelope with `Killed`: an exception from here would end the
         greenlet outside of Pykka's error handling and leave an actor that looks alive and never answers.
         """
-        while not self._envelopes or self.permits == 0:
-            self._waiter = Waiter()
-            try:
+        try:
+            self._run += 1
+            if self._run > LONGEST_RUN:
+                self._run = 0
+                gevent.sleep(0)
+            while not self._envelopes or self.permits == 0:
+                self._run = 0
+                self._waiter = Waiter()
                 self._waiter.get()
-            except BaseException as cause:  # noqa: BLE001 - also GreenletExit and gevent.Timeout
-                return Envelope(Killed(cause))
-            finally:
-                self._waiter = None
+        except BaseException as cause:  # noqa: BLE001 - also GreenletExit and gevent.Timeout
+            return Envelope(Killed(cause))
+        finally:
+            self._waiter = None
         if self.permits is not None:
             self.permits -= 1
         return self._envelopes.popleft()[1]

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from dispatchd.model.router import Publishing
 
 BACKLOG_THAT_HOLDS_CREDIT = 2000
+ENTRIES_IN_ONE_TURN = 2000
+"""What persistence is told to forget at once: a purge of a long queue must not hold up the loop."""
 REVIEW_SECONDS = 0.05
 FAST_CONSUMERS = 10_000
 """Credit units a second that consumers take at least, with publishers held back, if it was a flood of publishes that
@@ -152,8 +154,10 @@ class QueueActor(Actor):
             self._persistence.tell(Mark(self._definition.queue_id, self._marked))
 
     def _forget(self, entries: list[QueueEntry]) -> None:
-        if self._definition.durable and entries:
-            self._persistence.tell(Delete(self._definition.queue_id, entries))
+        if self._definition.durable:
+            for start in range(0, len(entries), ENTRIES_IN_ONE_TURN):
+                some = entries[start : start + ENTRIES_IN_ONE_TURN]
+                self._persistence.tell(Delete(self._definition.queue_id, some))
 
     @receives(Dispatch)
     def on_dispatch(self, _message: Dispatch) -> None:
