@@ -173,11 +173,6 @@ class ChannelActor(Actor):
             raise NotFound("no previously declared queue")
         return self._last_queue
 
-    def _on_declare_queue(self, method: m.QueueDeclare) -> None:
-        if method.passive and not method.queue:
-            method = replace(method, queue=self._named_queue(""))
-        self._ask_vhost(method)
-
     def _on_queue_method(self, method: Any) -> None:
         self._ask_vhost(replace(method, queue=self._named_queue(method.queue)))
 
@@ -289,7 +284,7 @@ class ChannelActor(Actor):
         m.ExchangeDelete: _ask_vhost,
         m.ExchangeBind: _ask_vhost,
         m.ExchangeUnbind: _ask_vhost,
-        m.QueueDeclare: _on_declare_queue,
+        m.QueueDeclare: _ask_vhost,
         m.QueueBind: _on_bind_queue,
         m.QueueUnbind: _on_bind_queue,
         m.QueuePurge: _on_queue_method,

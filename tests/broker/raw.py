@@ -114,10 +114,15 @@ class RawClient:
             parts.append(self.expect(ContentBody).value)
         return header, parts
 
-    def expect_connection_close(self, code: int) -> str:
-        """The reply text of the connection.close that comes next, which has to be followed by the end."""
+    def expect_connection_close(self, code: int, *, hang_up: bool = False) -> str:
+        """The reply text of the connection.close that comes next, which has to be followed by the end.
+
+        `hang_up`: end our half of the socket, where the broker can't make sense any more of what we send.
+        """
         close = self.expect(spec.Connection.Close)
         assert close.reply_code == code, close.reply_text
         self.send(spec.Connection.CloseOk())
+        if hang_up:
+            self.socket.shutdown(socket.SHUT_WR)
         self.read_to_end()
         return close.reply_text
