@@ -16,8 +16,8 @@ from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import Flush, Shutdown
 from dispatchd.actors.runtime import System
-from dispatchd.amqp.errors import AmqpError
 from dispatchd.actors.session import Limits
+from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError

@@ -1,0 +1,106 @@
+"""A broker process that is ended in every way there is, and what can be seen of it from outside."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from base64 import b64encode
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+from broker.process import BrokerProcess
+
+END_SECONDS = 10
+"""What the broker promises: SIGTERM and SIGINT end it within this time."""
+
+
+class DurableBroker(BrokerProcess):
+    """Started and ended again and again on one folder."""
+
+    def end(self, number: signal.Signals) -> int:
+        """Send it a signal; returns its exit status. Raises TimeoutExpired when it takes longer than it may."""
+        process = self._process
+        assert process is not None
+        process.send_signal(number)
+        status = process.wait(END_SECONDS)
+        if self._log_reader is not None:
+            self._log_reader.join(5)
+        return status
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        assert self._process is not None
+        return self._process.wait(END_SECONDS)
+
+    def restart(self) -> None:
+        """End it with SIGKILL and start it on what it left."""
+        self.kill()
+        self.start()
+
+    def api(self, what: str) -> list[dict[str, Any]]:
+        """Rows of the admin."""
+        login = b64encode(b"guest:guest").decode()
+        request = Request(
+            f"http://{self.host}:{self.admin_port}/api/{what}", headers={"Authorization": f"Basic {login}"}
+        )
+        with urlopen(request, timeout=10) as response:
+            found = json.load(response)
+        return list(found if isinstance(found, list) else found[what])
+
+    def topology(self) -> dict[str, Any]:
+        """Durable exchanges with their bindings to what is durable, and durable queues."""
+        queues = {row["name"]: row for row in self.api("queues") if row["durable"]}
+        exchanges = {row["name"]: row for row in self.api("exchanges") if row["durable"]}
+        kept = {"queue": queues, "exchange": exchanges}
+        return {
+            "queues": {name: (row["auto_delete"], row["arguments"]) for name, row in queues.items()},
+            "exchanges": {
+                name: (
+                    row["type"],
+                    row["auto_delete"],
+                    row["internal"],
+                    row["arguments"],
+                    sorted(
+                        json.dumps(binding, sort_keys=True)
+                        for binding in row["bindings"]
+                        if binding["destination"] in kept[binding["destination_type"]]
+                    ),
+                )
+                for name, row in exchanges.items()
+            },
+        }
+
+
+def refusal(persist_dir: Path, *options: str) -> str:
+    """Start a broker that must not start: exit status 1 and one line, which is returned."""
+    ended = subprocess.run(
+        [
+            *(sys.executable, "-m", "dispatchd", "--bind", "127.0.0.1", "--log-level", "warning"),
+            *(
+                "--amqp-port",
+                "0",
+                "--admin-port",
+                "0",
+                "--debug-port",
+                "0",
+                "--persist-dir",
+                str(persist_dir),
+                *options,
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert ended.returncode == 1, ended
+    assert ended.stdout == ""
+    [line] = ended.stderr.splitlines()
+    assert line.startswith("dispatchd: ")
+    return line

@@ -1,0 +1,105 @@
+"""A broker that can't work says so in one line, and leaves what it found as it is."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import lmdb
+import pika
+import pytest
+from crash.conftest import Connect
+from crash.durable_broker import DurableBroker, refusal
+
+
+@pytest.fixture
+def data(broker: DurableBroker, connect: Connect) -> Path:
+    """The file of a stopped broker with some messages."""
+    channel = connect().channel()
+    channel.confirm_delivery()
+    channel.queue_declare("kept", durable=True)
+    channel.exchange_declare("events", "topic", durable=True)
+    channel.queue_bind("kept", "events", "#")
+    for size in (10, 3000, 50_000):
+        channel.basic_publish("events", "key", b"x" * size, pika.BasicProperties(delivery_mode=2))
+    broker.kill()
+    return broker.persist_dir / "data.mdb"
+
+
+def refused(data: Path) -> str:
+    before = data.read_bytes()
+    line = refusal(data.parent)
+    assert data.read_bytes() == before
+    assert str(data.parent) in line
+    return line
+
+
+@pytest.mark.parametrize("share", [0, 0.2, 0.6])
+def test_a_truncated_file(data: Path, share: float) -> None:
+    with lmdb.open(str(data.parent), max_dbs=5, readonly=True, lock=False) as environment:
+        used = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    os.truncate(data, int(used * share))
+    assert "damaged" in refused(data)
+
+
+def test_a_file_of_something_else(data: Path) -> None:
+    data.write_bytes(b"not a store at all. " * 5000)
+    assert "damaged" in refused(data)
+
+
+def test_pages_overwritten(data: Path) -> None:
+    octets = bytearray(data.read_bytes())
+    page = os.sysconf("SC_PAGE_SIZE")
+    octets[2 * page :] = bytes(octet ^ 0xFF for octet in octets[2 * page :])
+    data.write_bytes(octets)
+    assert "damaged" in refused(data)
+
+
+@pytest.mark.parametrize(
+    ("found", "instead"),
+    [
+        (b'"what": "queue"', b'"what": "quete"'),
+        (b'"queue_id": 1', b'"queue_id"= 1'),
+        (b'"durable": true', b'"curable": true'),
+        (b'"name": "kept"', b'"name":  12345'),
+        (b'"type": "topic"', b'"type": "tapic"'),
+        (b'"arguments": "AAAA', b'"arguments": "____'),
+        (b'"source": "events"', b'"source": "evants"'),
+        (b'"destination": "kept"', b'"destination": "kapt"'),
+    ],
+)
+def test_octets_of_a_definition_changed(data: Path, found: bytes, instead: bytes) -> None:
+    octets = data.read_bytes()
+    assert found in octets
+    assert len(found) == len(instead)
+    data.write_bytes(octets.replace(found, instead))
+    refused(data)
+
+
+def test_a_store_of_a_later_version(data: Path) -> None:
+    with lmdb.open(str(data.parent), max_dbs=5) as environment:
+        meta = environment.open_db(b"meta")
+        with environment.begin(write=True) as transaction:
+            transaction.put(b"format", b"99", db=meta)
+    assert "format 99" in refused(data)
+
+
+def test_two_brokers_on_one_folder(broker: DurableBroker) -> None:
+    assert "in use by another broker" in refusal(broker.persist_dir)
+    assert broker.end(signal.SIGTERM) == 0
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert str(tmp_path / "file") in refusal(tmp_path / "file")
+
+
+@pytest.mark.parametrize("port", ["amqp-port", "admin-port", "debug-port"])
+def test_a_port_in_use(tmp_path: Path, port: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        number = str(taken.getsockname()[1])
+        line = refusal(tmp_path / "data", f"--{port}", number)
+    assert number in line
+    assert "in use" in line
