@@ -28,7 +28,6 @@ from dispatchd.actors.messages import (
     Routed,
     Settle,
     Subscribe,
-    Unavailable,
     Unsubscribe,
 )
 from dispatchd.actors.publisher import Publisher
@@ -43,6 +42,7 @@ from dispatchd.amqp.errors import (
     NotFound,
     NotImplementedByServer,
     PreconditionFailed,
+    Unavailable,
 )
 from dispatchd.amqp.method_codec import encode_method
 from dispatchd.model.transaction import Transaction

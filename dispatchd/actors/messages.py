@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
-from dispatchd.amqp.errors import AmqpError, ChannelException, ConnectionException
+from dispatchd.amqp.errors import AmqpError, ConnectionException, Unavailable
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
@@ -22,13 +22,6 @@ if TYPE_CHECKING:
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.router import Publishing
-
-
-class Unavailable(ChannelException):
-    """An actor that a method needs has failed, stopped or is quarantined: 541, for this channel alone."""
-
-    code: ClassVar[int] = 541
-    constant: ClassVar[str] = "INTERNAL_ERROR"
 
 
 class ActorMessage:

@@ -78,6 +78,13 @@ class PreconditionFailed(ChannelException):
     constant: ClassVar[str] = "PRECONDITION_FAILED"
 
 
+class Unavailable(ChannelException):
+    """Something in the server that a method needs has failed: INTERNAL_ERROR, but for this channel alone."""
+
+    code: ClassVar[int] = 541
+    constant: ClassVar[str] = "INTERNAL_ERROR"
+
+
 class ConnectionForced(ConnectionException):
     """An operator closes the connection."""
 

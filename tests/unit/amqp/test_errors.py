@@ -3,9 +3,9 @@ import pytest
 from dispatchd.amqp import errors
 from dispatchd.amqp.errors import AmqpError, ChannelException, ConnectionException
 
-# The specification's table of reply codes (1.1), with the kind that RabbitMQ gives them.
+# The specification's table of reply codes (1.1), with the kind that RabbitMQ gives them; 541 is for channels too.
 REPLY_CODES = {
-    ChannelException: {311, 313, 403, 404, 405, 406},
+    ChannelException: {311, 313, 403, 404, 405, 406, 541},
     ConnectionException: {320, 402, 403, 501, 502, 503, 504, 505, 506, 530, 540, 541},
 }
 
