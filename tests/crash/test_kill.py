@@ -14,6 +14,7 @@ What the design promises, and what is checked after each restart of each queue:
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -59,14 +60,20 @@ class QueueFacts:
 
 
 class Load:
-    """A publisher and a consumer for each queue that is read, until the broker is gone."""
+    """A publisher, and a consumer for each queue that is read, until so many confirms have come.
 
-    def __init__(self, broker: DurableBroker, chance: random.Random, facts: dict[str, QueueFacts], first: int) -> None:
+    Then the broker is killed at once: what it should not have confirmed yet is lost then.
+    """
+
+    def __init__(
+        self, broker: DurableBroker, chance: random.Random, facts: dict[str, QueueFacts], first: int, confirms: int
+    ) -> None:
         self.broker = broker
         self.chance = chance
         self.facts = facts
         self.next_number = self.first_number = first
         self.confirmed: set[int] = set()
+        self._confirms = confirms
         self._open: dict[int, int] = {}  # confirm number to message
         self._has_room = Event()
         self._greenlets: list[gevent.Greenlet[..., None]] = [gevent.spawn(self._publish)]
@@ -74,7 +81,7 @@ class Load:
 
     def join(self) -> None:
         """Wait until everybody has seen the end of the broker."""
-        gevent.joinall(self._greenlets, timeout=10, raise_error=True)
+        gevent.joinall(self._greenlets, timeout=20, raise_error=True)
         assert all(greenlet.dead for greenlet in self._greenlets)
 
     def _client(self) -> RawClient:
@@ -111,6 +118,8 @@ class Load:
                 ack = client.expect(spec.Basic.Ack)
                 tags = [tag for tag in self._open if tag <= ack.delivery_tag] if ack.multiple else [ack.delivery_tag]
                 self.confirmed.update(self._open.pop(tag) for tag in tags)
+                if len(self.confirmed) >= self._confirms:
+                    self.broker.send_signal(signal.SIGKILL)
                 self._has_room.set()
         self._open.clear()
         self._has_room.set()
@@ -212,10 +221,9 @@ def test_nothing_confirmed_is_lost(broker: DurableBroker, facts: dict[str, Queue
     first = 0
     confirmed = acked = 0
     for _ in range(ROUNDS):
-        load = Load(broker, chance, facts, first)
-        gevent.sleep(chance.uniform(0.05, 0.6))
-        broker.kill()
+        load = Load(broker, chance, facts, first, chance.randint(1, 3000))
         load.join()
+        broker.kill()
         broker.start()
         assert broker.topology() == topology
         for queue, known in facts.items():
