@@ -91,11 +91,11 @@ class ChannelActor(Actor):
         self._advance()
 
     def _advance(self) -> None:
-        try:
-            while self._backlog and self._waiting_for is None:
+        while self._backlog and self._waiting_for is None:
+            try:
                 self._take(self._backlog.popleft())
-        except AmqpError as error:
-            self._fail_with(error)
+            except AmqpError as error:
+                self._fail_with(error)
         if self._disconnected and self._waiting_for is None:
             self._finish()
 
@@ -338,8 +338,7 @@ class ChannelActor(Actor):
         """A queue answered a basic.get."""
         request, entry = message.request, message.entry
         if request is not self._waiting_for:
-            if entry is not None:
-                entry.queue.tell(Requeue([entry]))
+            message.refuse("the channel is closed")
             return
         self._waiting_for = None
         if entry is None:
@@ -404,6 +403,10 @@ class ChannelActor(Actor):
             self._perform(waiting)
         elif not self._publisher.unsettled:
             self._waiting_for = None
+            if self._publisher.is_transaction_partial:
+                error = PreconditionFailed("partial tx completion")  # as RabbitMQ's
+                error.class_id, error.method_id = m.method_ids(waiting)
+                raise error
             self._send(m.TxCommitOk())
 
     # Deliveries
@@ -454,7 +457,7 @@ class ChannelActor(Actor):
     def _release(self) -> None:
         """Let go of consumers, of what they hold, and of publish credit."""
         self._subscriber.release()
-        self._publisher.return_credit()
+        self._publisher.end()
         self._transaction = None
         self._waiting_for = None
 

@@ -69,6 +69,7 @@ class Arrived(ActorMessage):
 
     inputs: list[ChannelInput]
     failure: ConnectionException | None = None
+    reaches_quarantined: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,9 @@ class Deliver(ActorMessage):
     entries: list[QueueEntry]
 
     def refuse(self, reason: str) -> None:
+        """The channel is of no use any more: the entries go back, and not to this consumer again."""
         self.consumer.give_back(self.entries)
+        self.consumer.queue.tell(Unsubscribe(self.consumer))
         if not self.consumer.no_ack:
             self.consumer.queue.tell(Requeue(self.entries))
 
@@ -212,6 +215,10 @@ class Got(ActorMessage):
     request: Request
     entry: QueueEntry | None
     message_count: int
+
+    def refuse(self, reason: str) -> None:
+        if self.entry is not None:
+            self.entry.queue.tell(Requeue([self.entry]))
 
 
 @dataclass(frozen=True, slots=True)

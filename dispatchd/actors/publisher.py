@@ -31,10 +31,12 @@ class Publisher:
         self._catalogue = catalogue
         self._frame_max = frame_max
         self._outstanding_credit = 0
+        self._has_ended = False
         self.confirms: ConfirmLedger | None = None
         self.unaccepted = 0
         self.unsettled = 0
         self.published = 0
+        self.is_transaction_partial = False
 
     def begin_confirms(self) -> None:
         """Number what is published from now on (confirm.select)."""
@@ -50,9 +52,10 @@ class Publisher:
         self._outstanding_credit -= credit
         self._transport.grant(credit)
 
-    def return_credit(self) -> None:
-        """The channel ends: give back whatever is still out, since nobody will hear the answers."""
+    def end(self) -> None:
+        """The channel ends: give back whatever is still out. The answers to come mean nothing any more."""
         self.give_back(self._outstanding_credit)
+        self._has_ended = True
 
     def publish(self, messages: list[Message]) -> None:
         """Send messages on their way; the credit that is owed for them comes back with the answers.
@@ -65,7 +68,11 @@ class Publisher:
             self._send(name, Publishing(self._ref, group, cost, self.confirms is not None))
 
     def publish_transaction(self, messages: list[Message]) -> None:
-        """Send what a transaction gathered, to be settled only when the persistent ones are on disk (tx.commit)."""
+        """Send what a transaction gathered, to be settled only when the persistent ones are on disk (tx.commit).
+
+        `is_transaction_partial` says then whether some of it was refused.
+        """
+        self.is_transaction_partial = False
         for name, group, _ in by_exchange(messages):
             self._send(name, Publishing(self._ref, group, 0, confirm=True))
 
@@ -83,6 +90,8 @@ class Publisher:
 
     def routed(self, answer: Routed) -> None:
         """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""
+        if self._has_ended:
+            return
         for message in answer.returned:
             self._transport.send(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
         answer.publishing.refused.extend(answer.refused)
@@ -110,7 +119,7 @@ class Publisher:
             self._progress(publishing)
 
     def _progress(self, publishing: Publishing) -> None:
-        if publishing.hops or publishing.awaiting:
+        if publishing.hops or publishing.awaiting or self._has_ended:
             return
         if not publishing.is_accepted:
             publishing.is_accepted = True
@@ -123,6 +132,8 @@ class Publisher:
             self.unsettled -= 1
             if self.confirms is not None:
                 self._transport.send(self.confirms.settle(publishing.messages, publishing.refused))
+            elif publishing.confirm and publishing.refused:
+                self.is_transaction_partial = True
 
     @property
     def unconfirmed(self) -> int:

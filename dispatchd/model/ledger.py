@@ -29,35 +29,37 @@ class DeliveryLedger:
         self.unacked: dict[i64, QueueEntry] = {}
 
     def encode_deliveries(self, consumer: Consumer, entries: list[QueueEntry]) -> bytes:
-        """Give each entry its tag and return the frames of all of them."""
+        """Give each entry its tag and return the frames of all of them; if that fails, none was given one."""
         out = BytesWriter()
         channel = self.channel
         frame_max = self.frame_max
         prefix = consumer.deliver_prefix
-        no_ack = consumer.no_ack
-        unacked = self.unacked
         tag = self.last_tag
         size: i64 = 0
         for entry in entries:
             tag += 1
             message = entry.message
-            if not no_ack:
-                unacked[tag] = entry
             size += message.size + DELIVERY_OVERHEAD
             write_deliver(out, channel, prefix, tag, entry.redelivered, message, frame_max)
+        if not consumer.no_ack:
+            unacked = self.unacked
+            tag = self.last_tag
+            for entry in entries:
+                tag += 1
+                unacked[tag] = entry
         self.last_tag = tag
         consumer.outlet.reserved -= size
         return out.getvalue()
 
     def encode_get_ok(self, entry: QueueEntry, message_count: i64, no_ack: bool) -> bytes:
         """The answer to a basic.get; the entry is noted unless no acknowledgement is expected."""
-        self.last_tag += 1
+        tag = self.last_tag + 1
+        answer = encode_get_ok(self.channel, tag, entry.redelivered, entry.message, message_count, self.frame_max)
+        self.last_tag = tag
         if not no_ack:
-            self.unacked[self.last_tag] = entry
+            self.unacked[tag] = entry
             self.window.unacked += 1
-        return encode_get_ok(
-            self.channel, self.last_tag, entry.redelivered, entry.message, message_count, self.frame_max
-        )
+        return answer
 
     def settle(self, acks: list[i64]) -> tuple[list[tuple[Any, list[QueueEntry]]], int]:
         """Take out what `acks` (tag * 2 + multiple) name: the entries of each queue, and the first unknown tag.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import gevent
@@ -21,6 +22,7 @@ from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.amqp.frame_parser import ChannelInput, FrameParser
+from dispatchd.amqp.methods import METHODS, Method
 from dispatchd.model.flow import Outlet
 from dispatchd.store.interface import Store
 from dispatchd.store.memory_store import MemoryStore
@@ -319,3 +321,24 @@ def failing(
         yield failed
     finally:
         kind._handlers[message_type] = handler
+
+
+_SAMPLES: dict[str, Any] = {"bit": False, "shortstr": "x", "longstr": b"x", "table": {}}
+
+
+def sample_methods() -> list[Method]:
+    """One of every method that there is, with unremarkable arguments."""
+    samples = []
+    for _, _, method, types in METHODS:
+        kinds = [kind for kind in types.split() if not kind.startswith("-")]
+        names = [field.name for field in fields(method)]  # type: ignore[arg-type]  # all methods are dataclasses
+        arguments = {name: _SAMPLES.get(kind, 1) for name, kind in zip(names, kinds, strict=True)}
+        samples.append(method(**arguments))
+    return samples
+
+
+def arrived(method: Method | None, channel: int = 1) -> Arrived:
+    """A read that brought one method."""
+    one = ChannelInput(channel)
+    one.method = method
+    return Arrived([one])
