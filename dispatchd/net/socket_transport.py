@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READ_SIZE = 32_768
-"""Octets of one read: small enough for acks to keep up with publishes (with 512 KiB publishers starved consumers)."""
+READ_SIZES = (32_768, 524_288)
+"""Octets of one read, at least and at most. It is small, so that acks keep up with publishes, and grows while it brings
+only a few messages: with 16 KiB bodies, reads of 32 KiB cost twice as much a message."""
+FEW_MESSAGES, MANY_MESSAGES = 16, 64
 MAILBOX_LIMIT = 64
 """Reads that may wait in a connection's mailbox; more means that its actor is paused or stuck."""
 MAILBOX_CHECK_SECONDS = 0.02
@@ -115,17 +117,25 @@ class SocketTransport:
     def _read(self, connection: Ref) -> None:
         parser, credit, inbox = self._parser, self._credit, connection.mailbox
         reason = "the client closed the socket"
+        least, most = READ_SIZES
+        size = least
         try:
             while not self._is_closing and parser.failure is None:
-                data = self._socket.recv(READ_SIZE)
+                data = self._socket.recv(size)
                 if not data:
                     break
                 self.received_bytes += len(data)
                 inputs = parser.feed(data)
+                messages = 0
+                for arrived in inputs:
+                    messages += len(arrived.published)
+                    credit.take(arrived.cost)
                 if inputs or parser.failure is not None:
                     connection.tell(Arrived(inputs, parser.failure))
-                    for arrived in inputs:
-                        credit.take(arrived.cost)
+                if messages > MANY_MESSAGES:
+                    size = least
+                elif len(data) == size < most and messages < FEW_MESSAGES:
+                    size *= 2
                 self.is_reading = False
                 if credit.is_exhausted:
                     credit.wait()
@@ -138,11 +148,12 @@ class SocketTransport:
                 self._drain_socket()
         except OSError as error:
             reason = str(error)
-        connection.tell(Disconnected(reason))
+        finally:
+            connection.tell(Disconnected(reason))
 
     def _drain_socket(self) -> None:
         """Read on for nothing after a violation: unread data would reset the socket before the peer has seen why."""
-        while not self._is_closing and self._socket.recv(READ_SIZE):
+        while not self._is_closing and self._socket.recv(READ_SIZES[0]):
             gevent.sleep(0)
 
     def _write(self, connection: Ref) -> None:
