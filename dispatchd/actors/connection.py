@@ -278,9 +278,12 @@ class ConnectionActor(Actor):
     def _release_owner_when_alone(self) -> None:
         if self._state is not LEAVING or self._channels:
             return
+        self._release_owner()
         if self._session is None:
             self._go()
-        else:
+
+    def _release_owner(self) -> None:
+        if self._session is not None:
             self._session.vhost.tell(ReleaseOwner(self.number, self.ref))
 
     @receives(ChannelGone)
@@ -305,6 +308,7 @@ class ConnectionActor(Actor):
     def on_leave_deadline(self, _message: LeaveDeadline) -> None:
         """Nobody is waited for any longer."""
         if self._state is LEAVING:
+            self._release_owner()
             self._go()
         else:
             self._leave(None)
@@ -326,6 +330,7 @@ class ConnectionActor(Actor):
     def quarantined(self, reason: str) -> None:
         """As a failure, but nothing is waited for."""
         self._close_with(InternalError(reason))
+        self._release_owner()
         self._go()
 
     # The rest

@@ -378,6 +378,9 @@ class ChannelGone(ActorMessage):
     number: int
     channel: Ref
 
+    def refuse(self, reason: str) -> None:
+        self.channel.tell(Retire())
+
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection(ActorMessage):
