@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from dispatchd.actors.messages import Accepted, Committed, Released, Route, Routed
 from dispatchd.amqp.encoder import encode_return
-from dispatchd.amqp.errors import NO_ROUTE
+from dispatchd.amqp.errors import NO_ROUTE, ChannelException
 from dispatchd.model.confirms import ConfirmLedger
 from dispatchd.model.publishes import by_exchange
 from dispatchd.model.router import Publishing
@@ -60,11 +60,19 @@ class Publisher:
     def publish(self, messages: list[Message]) -> None:
         """Send messages on their way; the credit that is owed for them comes back with the answers.
 
-        Raises NotFound or AccessRefused for an exchange that can't be published to; nothing is sent to it then.
+        Raises NotFound or AccessRefused for the first message that can't be published; those before it are on their
+        way then, and those behind it are not.
         """
         if self.confirms is not None:
             self.confirms.number(messages)
-        for name, group, cost in by_exchange(messages):
+        groups = by_exchange(messages)
+        for name, group, _ in groups:
+            try:
+                self._catalogue.exchange_to_publish_to(name)
+            except ChannelException:
+                self.publish(messages[: messages.index(group[0])])
+                raise
+        for name, group, cost in groups:
             self._send(name, Publishing(self._ref, group, cost, self.confirms is not None))
 
     def publish_transaction(self, messages: list[Message]) -> None:

@@ -23,6 +23,7 @@ class RawClient:
 
     def __init__(self, host: str, port: int, timeout: float = 10) -> None:
         self.socket = socket.create_connection((host, port), timeout)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._received = b""
 
     def close(self) -> None:
