@@ -126,3 +126,9 @@ def publish(channel: BlockingChannel, queue: str, *bodies: bytes) -> None:
 def persistent(**properties: Any) -> pika.BasicProperties:
     """Properties of a message that outlives the broker."""
     return pika.BasicProperties(delivery_mode=2, **properties)
+
+
+def put(channel: BlockingChannel, queue: str, *bodies: bytes) -> None:
+    """Publish, and wait until they are in the queue, where other connections see them too."""
+    publish(channel, queue, *bodies)
+    wait_until(channel, lambda: depth(channel, queue) >= len(bodies))

@@ -13,7 +13,7 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pika.adapters.blocking_connection import BlockingChannel
 
-from broker.clients import Inbox, channel_error, depth, get, get_all, publish, round_trip
+from broker.clients import Inbox, channel_error, depth, get, get_all, publish, round_trip, wait_until
 from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 
 MAX_MESSAGE = 16 * 1024 * 1024
@@ -220,8 +220,7 @@ def test_mandatory(connect: Connect, channel: BlockingChannel, queue: str, fresh
     channel.basic_publish("", fresh("missing"), b"not mandatory")
     channel.basic_publish("", fresh("missing"), b"returned", sent, mandatory=True)
     channel.basic_publish("amq.topic", fresh("key"), b"", mandatory=True)
-    round_trip(channel)
-    channel.connection.process_data_events(time_limit=0)
+    wait_until(channel, lambda: len(returned) >= 2)
     assert [
         (method.reply_code, method.reply_text, method.exchange, method.routing_key, body) for method, _, body in returned
     ] == [
@@ -257,9 +256,9 @@ def test_mandatory_through_exchanges(channel: BlockingChannel, fresh: Fresh, que
     channel.queue_bind(queue, lower, "key")
     channel.basic_publish(upper, "key", b"routed", mandatory=True)
     channel.basic_publish(upper, "other", b"returned", mandatory=True)
-    round_trip(channel)
-    channel.connection.process_data_events(time_limit=0)
+    wait_until(channel, lambda: returned)
     assert returned == [b"returned"]
+    assert get_all(channel, queue) == [b"routed"]
 
 
 def test_immediate(raw: OpenRaw, queue: str) -> None:
