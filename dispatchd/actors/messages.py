@@ -25,11 +25,17 @@ if TYPE_CHECKING:
 
 
 class ActorMessage:
-    """What actors send one another."""
+    """What actors send one another.
+
+    `reaches_quarantined`: it is handled, not refused, by an actor in quarantine. `is_repeatable`: an actor that failed
+    on it tries once more with its new state, because what lets go of something must not get lost; a handler that was
+    through with a part of it does no harm by doing that again.
+    """
 
     __slots__ = ()
 
     reaches_quarantined: ClassVar[bool] = False
+    is_repeatable: ClassVar[bool] = False
 
     def refuse(self, reason: str) -> None:
         """Tell whoever waits for an answer that there will be none. By default nobody waits."""
@@ -145,6 +151,7 @@ class Settle(ActorMessage):
 
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,7 @@ class Requeue(ActorMessage):
 
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +243,7 @@ class Unsubscribe(ActorMessage):
 
     consumer: Consumer
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,6 +278,7 @@ class DeleteQueue(ActorMessage):
     name: str
     message_count: int
     request: Request | None = None
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         if self.request is not None:
@@ -284,6 +294,7 @@ class Retire(ActorMessage):
 
     last_word: tuple[Ref, ActorMessage] | None = None
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         if self.last_word is not None:
@@ -297,6 +308,7 @@ class ReleaseOwner(ActorMessage):
     owner: int
     reply_to: Ref
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         self.reply_to.tell(OwnerReleased())
@@ -357,6 +369,7 @@ class Disconnected(ActorMessage):
 
     reason: str
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +390,7 @@ class ChannelGone(ActorMessage):
 
     number: int
     channel: Ref
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         self.channel.tell(Retire())
@@ -394,6 +408,7 @@ class ConnectionGone(ActorMessage):
     """Connection to broker."""
 
     connection: Ref
+    is_repeatable: ClassVar[bool] = True
 
 
 # --- Persistence: even in quarantine it notes what has to change, and commits it when it is revived
@@ -421,6 +436,7 @@ class Delete(ActorMessage):
     queue_id: int
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,6 +446,7 @@ class Mark(ActorMessage):
     queue_id: int
     position: int
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +460,7 @@ class Define(ActorMessage):
     dropped_queues: list[int] = field(default_factory=list)
     then: tuple[Ref, ActorMessage] | None = None
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         if self.then is not None:

@@ -293,6 +293,9 @@ class QueueActor(Actor):
         queue.adopt(old)
         self._queue = queue
         self._dispatch_is_due = False
+        self._review = None
+        if self._held:
+            self._begin_review()
         self._dispatch()
 
     def quarantined(self, reason: str) -> None:

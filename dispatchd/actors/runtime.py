@@ -187,15 +187,26 @@ class Actor(pykka.Actor):
             self.handled += 1
             self.busy += time.perf_counter() - started
 
-    def _fail(self, message: Any, error: BaseException) -> None:
+    def _fail(self, message: Any, error: BaseException, *, may_repeat: bool = True) -> None:
         failure = Failure.of(self.name, message, error)
         too_many = self.failures.add(failure, time.monotonic())
         logger.error("%s %s failed: %s\n%s", self.kind, self.name, failure.error, failure.traceback)
-        self._refuse(message, f"{self.kind} {self.name} failed: {failure.error}")
+        repeats = may_repeat and getattr(message, "is_repeatable", False)
+        if not repeats:
+            self._refuse(message, f"{self.kind} {self.name} failed: {failure.error}")
         if too_many:
             self._quarantine()
         else:
             self._restart()
+        if repeats:
+            self._repeat(message)
+
+    def _repeat(self, message: Any) -> None:
+        """The new state may manage what the old one could not."""
+        try:
+            self._handlers[type(message)](self, message)
+        except BaseException as error:  # noqa: BLE001 - as in on_receive
+            self._fail(message, error, may_repeat=False)
 
     def _refuse(self, message: Any, reason: str) -> None:
         try:

@@ -41,6 +41,13 @@ class Note(Do):
 
 
 @dataclass(frozen=True, slots=True)
+class LetGo(Do):
+    """Is tried once more."""
+
+    is_repeatable = True
+
+
+@dataclass(frozen=True, slots=True)
 class Strange(ActorMessage):
     """Nobody has a handler for this."""
 
@@ -57,6 +64,7 @@ class Worker(Actor):
 
     @receives(Do)
     @receives(Note)
+    @receives(LetGo)
     def on_do(self, message: Do) -> Any:
         return message.action()
 
@@ -337,6 +345,45 @@ def test_a_restart_keeps_reference_and_mailbox(system: System, worker: Worker) -
 def test_a_failing_ask_is_answered(worker: Worker) -> None:
     assert worker.ref.ask(Do(raiser(ValueError())), timeout=5) is None
     assert worker.failures.total == 1
+
+
+def test_what_lets_go_of_something_is_tried_once_more(system: System, worker: Worker) -> None:
+    calls: list[str] = []
+    worker.restarted_by = lambda: calls.append("restart")
+
+    def fail_first() -> None:
+        calls.append("try")
+        if len(calls) == 1:
+            raise ValueError
+
+    message = LetGo(fail_first)
+    worker.ref.tell(message)
+    settle(system)
+    assert calls == ["try", "restart", "try"]
+    assert (message.refused, worker.failures.total) == ([], 1)
+
+
+def test_but_not_twice_more(system: System, worker: Worker) -> None:
+    tries: list[int] = []
+
+    def fail_always() -> None:
+        tries.append(1)
+        raise ValueError("boom")
+
+    message = LetGo(fail_always)
+    worker.ref.tell(message)
+    settle(system)
+    assert (len(tries), message.refused) == (2, ["worker ann failed: ValueError: boom"])
+    assert worker.failures.total == 2
+    assert is_well(worker)
+
+
+def test_something_that_is_no_message_of_ours(system: System, worker: Worker) -> None:
+    text: Any = "hello"
+    worker.ref.tell(text)
+    settle(system)
+    assert worker.failures.total == 1
+    assert is_well(worker)
 
 
 # Quarantine
