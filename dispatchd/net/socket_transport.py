@@ -46,6 +46,7 @@ class SocketTransport:
         self.is_reading = True
         self._outgoing: list[bytes] = []
         self._has_outgoing = Event()
+        self._has_ended = Event()
         self._is_closing = False
         self._heartbeat: Heartbeat | None = None
         self._is_open = False
@@ -90,10 +91,11 @@ class SocketTransport:
         self._is_open = True
 
     def close(self) -> None:
-        """Flush and close; what a peer that doesn't read leaves unsent is dropped after FLUSH_SECONDS."""
+        """Flush, and close when the peer has closed too, or FLUSH_SECONDS later."""
         if not self._is_closing:
             self._is_closing = True
             self._has_outgoing.set()
+            self._credit.give_all()
             if self._connection is None:
                 self._shut()
             else:
@@ -120,9 +122,9 @@ class SocketTransport:
         least, most = READ_SIZES
         size = least
         try:
-            while not self._is_closing and parser.failure is None:
+            while parser.failure is None:
                 data = self._socket.recv(size)
-                if not data:
+                if not data or self._is_closing:
                     break
                 self.received_bytes += len(data)
                 inputs = parser.feed(data)
@@ -144,16 +146,16 @@ class SocketTransport:
                 while len(inbox) > MAILBOX_LIMIT and not self._is_closing:
                     gevent.sleep(MAILBOX_CHECK_SECONDS)
                 self.is_reading = True
-            if parser.failure is not None:
-                self._drain_socket()
+            self._drain_socket()
         except OSError as error:
             reason = str(error)
         finally:
+            self._has_ended.set()
             connection.tell(Disconnected(reason))
 
     def _drain_socket(self) -> None:
-        """Read on for nothing after a violation: unread data would reset the socket before the peer has seen why."""
-        while not self._is_closing and self._socket.recv(READ_SIZES[0]):
+        """Read on for nothing: unread data would reset the socket before the peer has seen our last words."""
+        while self._socket.recv(READ_SIZES[0]):
             gevent.sleep(0)
 
     def _write(self, connection: Ref) -> None:
@@ -168,6 +170,8 @@ class SocketTransport:
                     self._sent(len(data), connection)
                 if self._is_closing:
                     break
+            self._socket.shutdown(socket.SHUT_WR)
+            self._has_ended.wait()
         except OSError as error:
             logger.debug("%s: %s", connection.name, error)
         self._shut()
@@ -190,6 +194,7 @@ class SocketTransport:
         if self._heartbeat is not None:
             self._heartbeat.stop()
         self._has_outgoing.set()
+        self._has_ended.set()
         self._credit.give_all()
         with suppress(OSError):  # the peer was faster
             self._socket.shutdown(socket.SHUT_RDWR)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from broker.conftest import OpenRaw
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
+
+from broker.conftest import OpenRaw
 
 
 def test_close_ok_reaches_a_client_that_goes_on_sending_after_its_close(raw: OpenRaw) -> None:
