@@ -45,6 +45,7 @@ from dispatchd.amqp.errors import (
     Unavailable,
 )
 from dispatchd.amqp.method_codec import encode_method
+from dispatchd.model.ledger import acknowledgement
 from dispatchd.model.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -201,11 +202,8 @@ class ChannelActor(Actor):
         self._waiting_for = request = Cancel(self.ref, method, self._session.owner, consumer)
         consumer.queue.tell(request)
 
-    def _on_ack(self, method: m.BasicAck) -> None:
-        self._acknowledge([method.delivery_tag * 2 + method.multiple])
-
     def _on_reject(self, method: m.BasicReject | m.BasicNack) -> None:
-        ack = method.delivery_tag * 2 + (isinstance(method, m.BasicNack) and method.multiple)
+        ack = acknowledgement(method.delivery_tag, isinstance(method, m.BasicNack) and method.multiple)
         if self._transaction is None:
             self._reject(ack, method.requeue, method)
         else:
@@ -294,7 +292,6 @@ class ChannelActor(Actor):
         m.BasicCancel: _on_cancel,
         m.BasicCancelOk: _ignore,
         m.BasicGet: _on_queue_method,
-        m.BasicAck: _on_ack,
         m.BasicReject: _on_reject,
         m.BasicNack: _on_reject,
         m.BasicRecover: _on_recover,

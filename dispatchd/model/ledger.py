@@ -8,6 +8,7 @@ from librt.strings import BytesWriter
 from mypy_extensions import i64
 
 from dispatchd.amqp.encoder import encode_get_ok, write_deliver
+from dispatchd.amqp.frame_parser import HIGHEST_TAG
 from dispatchd.model.flow import DELIVERY_OVERHEAD
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from dispatchd.model.flow import ChannelWindow
 
 ALL_KNOWN: Final = -1
+
+
+def acknowledgement(tag: int, multiple: bool) -> int:
+    """A settlement as `FrameParser` and `DeliveryLedger` have it: one number, whatever tag a client makes up."""
+    return min(tag, HIGHEST_TAG) * 2 + multiple
 
 
 class DeliveryLedger:

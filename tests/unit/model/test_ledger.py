@@ -1,3 +1,4 @@
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from unit.model.consuming import bodies, consumer, message
 from dispatchd.amqp.frame_parser import HIGHEST_TAG
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.flow import ChannelWindow, Outlet
-from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger
+from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger, acknowledgement
+
+ack = partial(acknowledgement, multiple=False)
+up_to = partial(acknowledgement, multiple=True)
 
 
 def new_ledger() -> DeliveryLedger:
@@ -26,10 +30,6 @@ def deliver(ledger: DeliveryLedger, *delivered: tuple[str, bytes], no_ack: bool 
         entries.append(entry)
     ledger.encode_deliveries(receiver, entries)
     return entries
-
-
-def ack(tag: int, multiple: bool = False) -> int:
-    return tag * 2 + multiple
 
 
 def settled(ledger: DeliveryLedger, *acks: int) -> tuple[dict[str, list[bytes]], int]:
@@ -79,7 +79,7 @@ def test_a_get_is_numbered_with_the_deliveries() -> None:
     assert ledger.window.unacked == 2
     ledger.encode_get_ok(QueueEntry(message(b"3"), "a", 3), 6, True)
     assert (ledger.last_tag, ledger.window.unacked) == (3, 2)
-    assert settled(ledger, ack(0, True)) == ({"a": [b"1", b"2"]}, ALL_KNOWN)
+    assert settled(ledger, up_to(0)) == ({"a": [b"1", b"2"]}, ALL_KNOWN)
 
 
 @pytest.mark.parametrize(
@@ -88,17 +88,19 @@ def test_a_get_is_numbered_with_the_deliveries() -> None:
         ([ack(3)], {"a": [b"3"]}, ALL_KNOWN),
         ([ack(1), ack(2)], {"a": [b"1"], "b": [b"2"]}, ALL_KNOWN),
         ([ack(3), ack(1)], {"a": [b"3", b"1"]}, ALL_KNOWN),
-        ([ack(3, True)], {"a": [b"1", b"3"], "b": [b"2"]}, ALL_KNOWN),
-        ([ack(2), ack(3, True), ack(4)], {"b": [b"2", b"4"], "a": [b"1", b"3"]}, ALL_KNOWN),
-        ([ack(0, True)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
-        ([ack(0, True), ack(0, True)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
-        ([ack(99, True)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
+        ([up_to(3)], {"a": [b"1", b"3"], "b": [b"2"]}, ALL_KNOWN),
+        ([ack(2), up_to(3), ack(4)], {"b": [b"2", b"4"], "a": [b"1", b"3"]}, ALL_KNOWN),
+        ([up_to(0)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
+        ([up_to(0), up_to(0)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
+        ([up_to(99)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
         ([ack(0)], {}, 0),
         ([ack(5)], {}, 5),
         ([ack(1), ack(1), ack(2)], {"a": [b"1"]}, 1),
-        ([ack(2, True), ack(2, True)], {"a": [b"1"], "b": [b"2"]}, 2),
-        ([ack(2, True), ack(1)], {"a": [b"1"], "b": [b"2"]}, 1),
+        ([up_to(2), up_to(2)], {"a": [b"1"], "b": [b"2"]}, 2),
+        ([up_to(2), ack(1)], {"a": [b"1"], "b": [b"2"]}, 1),
         ([ack(HIGHEST_TAG)], {}, HIGHEST_TAG),
+        ([ack(2**64 - 1)], {}, HIGHEST_TAG),
+        ([up_to(2**64 - 1)], {"a": [b"1", b"3"], "b": [b"2", b"4"]}, ALL_KNOWN),
     ],
 )
 def test_acks(acks: list[int], expected: dict[str, list[bytes]], unknown: int) -> None:
@@ -154,7 +156,7 @@ def test_any_acks_in_any_order(steps: list[tuple[str, list[Any]]]) -> None:
             if not named and not (multiple and tag == 0):
                 expected_unknown = tag
                 break
-        groups, unknown = ledger.settle([ack(*one) for one in values])
+        groups, unknown = ledger.settle([acknowledgement(*one) for one in values])
         assert {queue: [id(entry) for entry in entries] for queue, entries in groups} == expected
         assert unknown == expected_unknown
         assert list(ledger.unacked) == list(out)
