@@ -112,33 +112,38 @@ class ConnectionActor(Actor):
     def on_arrived(self, message: Arrived) -> None:
         """Hand what came to the channels that it is for, and act on what is for the connection."""
         batches: dict[int, list[ChannelInput]] = {}
-        try:
-            for arrived in message.inputs:
-                if arrived.channel == 0:
-                    self._hand_out(batches)
-                    self._take(arrived)
-                else:
-                    batches.setdefault(arrived.channel, []).append(arrived)
-            self._hand_out(batches)
-            if message.failure is not None:
-                raise message.failure
-        except AmqpError as error:
-            self._close_with(error)
+        for arrived in message.inputs:
+            if arrived.channel == 0:
+                self._hand_out(batches)
+                self._take(arrived)
+            else:
+                batches.setdefault(arrived.channel, []).append(arrived)
+        self._hand_out(batches)
+        if message.failure is not None:
+            self._close_with(message.failure)
 
     def _hand_out(self, batches: dict[int, list[ChannelInput]]) -> None:
         for number, inputs in batches.items():
-            if self._state is OPEN:
-                channel = self._channels.get(number) or self._open_channel(number, inputs[0])
-                channel.tell(Arrived(inputs))
-            else:
+            try:
+                self._channel(number, inputs[0]).tell(Arrived(inputs))
+            except AmqpError as error:
                 self._transport.grant(sum(arrived.cost for arrived in inputs))
-                if self._state is not CLOSING and self._state is not LEAVING:
-                    raise CommandInvalid(f"a frame for channel {number} before connection.open")
+                self._close_with(error)
         batches.clear()
 
-    def _open_channel(self, number: int, first: ChannelInput) -> Ref:
-        if self._session is None or not isinstance(first.method, m.ChannelOpen):
+    def _channel(self, number: int, first: ChannelInput) -> Ref:
+        if self._session is None or self._state is not OPEN:
+            raise CommandInvalid(f"a frame for channel {number} before connection.open")
+        channel = self._channels.get(number)
+        if channel is not None:
+            return channel
+        if not isinstance(first.method, m.ChannelOpen):
             raise ChannelError("expected 'channel.open'")
+        count = len(self._channels)
+        if count >= self._channel_max:
+            raise NotAllowed(
+                f"number of channels opened ({count}) has reached the negotiated channel_max ({self._channel_max})"
+            )
         channel = ChannelActor(self.system, number, self.ref, self._session).begin()
         self._channels[number] = channel
         return channel
@@ -146,7 +151,8 @@ class ConnectionActor(Actor):
     def _take(self, arrived: ChannelInput) -> None:
         method = arrived.method
         if method is None:
-            raise arrived.error or CommandInvalid("content on channel 0")
+            self._close_with(arrived.error or CommandInvalid("content on channel 0"))
+            return
         perform = self._methods.get((self._state, type(method))) or self._methods.get(("", type(method)))
         try:
             if perform is not None:
@@ -155,7 +161,7 @@ class ConnectionActor(Actor):
                 raise ChannelError(f"unexpected method in connection state {self._state}")
         except AmqpError as error:
             error.class_id, error.method_id = m.method_ids(method)
-            raise
+            self._close_with(error)
 
     # The handshake
 
@@ -195,7 +201,7 @@ class ConnectionActor(Actor):
         _check_negotiated("frame_max", method.frame_max, FRAME_MIN_SIZE, limits.frame_max)
         self._channel_max, self._frame_max = method.channel_max, method.frame_max
         self._heartbeat = method.heartbeat
-        self._transport.tuned(method.channel_max, method.frame_max, method.heartbeat)
+        self._transport.tuned(method.frame_max, method.heartbeat)
         self._state = OPENING
 
     def _on_open(self, method: m.ConnectionOpen) -> None:

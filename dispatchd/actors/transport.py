@@ -41,8 +41,8 @@ class Transport(Protocol):
         """Give publish credit back: the reader may take as much in again."""
         ...
 
-    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
-        """Apply what was negotiated: highest channel, octets of a frame, seconds between heartbeats (0 = none)."""
+    def tuned(self, frame_max: int, heartbeat: int) -> None:
+        """Apply what was negotiated: octets of a frame, seconds between heartbeats (0 = none)."""
         ...
 
     def opened(self) -> None:

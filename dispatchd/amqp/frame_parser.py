@@ -21,7 +21,6 @@ from dispatchd.amqp.constants import (
 from dispatchd.amqp.errors import (
     AmqpError,
     AmqpSyntaxError,
-    ChannelError,
     ConnectionException,
     FrameError,
     PreconditionFailed,
@@ -84,14 +83,13 @@ class _Channel:
 class FrameParser:
     """Parses what one peer sends.
 
-    `frame_max` is what was agreed, FRAME_MIN_SIZE until then; 0 = no limit but that of a message. `channel_max` is the
-    highest channel number agreed. A body larger than `max_message_size` octets is refused, and never kept.
-    `failure` is set once the bytes stop making sense; nothing is parsed from then on.
+    `frame_max` is what was agreed, FRAME_MIN_SIZE until then; 0 = no limit but that of a message. A body larger than
+    `max_message_size` octets is refused, and never kept. `failure` is set once the bytes stop making sense; nothing is
+    parsed from then on.
     """
 
     def __init__(self, frame_max: i64 = FRAME_MIN_SIZE, max_message_size: i64 = 16 * 1024 * 1024) -> None:
         self.frame_max: i64 = frame_max
-        self.channel_max: i64 = 0xFFFF
         self.max_message_size: i64 = max_message_size
         self.failure: ConnectionException | None = None
         self._rest: BytesWriter = BytesWriter()  # the beginning of a frame, and
@@ -176,8 +174,6 @@ class FrameParser:
         return at
 
     def _find_channel(self, number: i64, touched: list[_Channel]) -> _Channel:
-        if number > self.channel_max:
-            raise ChannelError(f"channel {number} is above the negotiated channel_max of {self.channel_max}")
         channel = self._channels.get(number)
         if channel is None:
             channel = self._channels[number] = _Channel(number)

@@ -79,9 +79,8 @@ class SocketTransport:
         if credit:
             self._credit.give(credit)
 
-    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
+    def tuned(self, frame_max: int, heartbeat: int) -> None:
         """Apply what was negotiated."""
-        self._parser.channel_max = channel_max
         self._parser.frame_max = frame_max
         if heartbeat:
             self._heartbeat = Heartbeat(self, heartbeat)

@@ -50,7 +50,7 @@ class FakeTransport:
         self.was_overdrawn = False
         self.is_closed = False
         self.is_opened = False
-        self.agreed: tuple[int, int, int] | None = None
+        self.agreed: tuple[int, int] | None = None
         self.connection: Ref | None = None
         self.sent = Event()
         self._data = b""
@@ -67,8 +67,8 @@ class FakeTransport:
         if credit < 0 or self.granted > self.taken:
             self.was_overdrawn = True
 
-    def tuned(self, channel_max: int, frame_max: int, heartbeat: int) -> None:
-        self.agreed = (channel_max, frame_max, heartbeat)
+    def tuned(self, frame_max: int, heartbeat: int) -> None:
+        self.agreed = (frame_max, heartbeat)
 
     def opened(self) -> None:
         self.is_opened = True

@@ -211,8 +211,10 @@ WRONG = {
     "table with a size that lies": (method(1, 50, 10, b"\0\0\x01q\0\xff\xff\xff\xff"), 502),
     "table with an unknown type": (method(1, 50, 10, b"\0\0\x01q\0\0\0\0\x03\x01a?"), 502),
     "table 100 deep": (method(1, 50, 10, b"\0\0\x01q\0" + nested_table(100)), 502),
-    "channel above channel_max": (marshal(spec.Channel.Open(), CHANNEL_MAX + 1), 504),
-    "channel 65535": (marshal(spec.Channel.Open(), 65535), 504),
+    "more channels than channel_max": (
+        b"".join(marshal(spec.Channel.Open(), number) for number in range(2, CHANNEL_MAX + 2)),
+        530,
+    ),
     "channel that is not open": (marshal(spec.Queue.Declare(queue="q"), 2), 504),
     "publish on a channel that is not open": (
         marshal(spec.Basic.Publish(routing_key="q"), 2) + content_header(2, 0),

@@ -23,3 +23,11 @@ def test_close_ok_reaches_a_client_that_goes_on_sending_after_its_close(raw: Ope
     )
     client.send_bytes(publish * 1000)
     client.expect(spec.Connection.CloseOk)
+
+
+def test_a_close_right_behind_a_violation_is_answered(raw: OpenRaw) -> None:
+    client = raw()
+    client.open()
+    client.send_bytes(marshal(spec.Basic.Qos(), 7) + marshal(spec.Connection.Close(200, "bye", 0, 0), 0))
+    client.expect(spec.Connection.Close)
+    client.expect(spec.Connection.CloseOk)

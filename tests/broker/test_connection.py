@@ -140,13 +140,23 @@ def test_tune_ok_outside_of_the_limits(raw: OpenRaw, limits: tuple[int, int], te
     assert client.expect_connection_close(530) == f"NOT_ALLOWED - {text}"
 
 
-@rabbitmq_differs(reason="it keeps to its own limit")
-def test_a_channel_above_the_agreed_channel_max(raw: OpenRaw) -> None:
+def test_more_channels_than_the_agreed_channel_max(raw: OpenRaw) -> None:
     client = raw()
-    client.open(channel_max=5)
-    client.open_channel(5)
-    client.send(spec.Channel.Open(), 6)
-    client.expect_connection_close(504, hang_up=True)
+    client.open(channel_max=3)
+    for number in (1, 2, 65535):
+        client.open_channel(number)
+    client.send(spec.Channel.Open(), 3)
+    text = "NOT_ALLOWED - number of channels opened (3) has reached the negotiated channel_max (3)"
+    assert client.expect_connection_close(530) == text
+
+
+def test_a_closed_channel_makes_room_for_another(raw: OpenRaw) -> None:
+    client = raw()
+    client.open(channel_max=1)
+    for number in (1, 2, 1):
+        client.open_channel(number)
+        client.send(spec.Channel.Close(200, "", 0, 0), number)
+        client.expect(spec.Channel.CloseOk)
 
 
 def test_a_frame_above_the_agreed_frame_max(raw: OpenRaw) -> None:

@@ -9,7 +9,6 @@ from dispatchd.amqp.constants import FRAME_MIN_SIZE, HEARTBEAT_FRAME
 from dispatchd.amqp.errors import (
     AmqpError,
     AmqpSyntaxError,
-    ChannelError,
     FrameError,
     PreconditionFailed,
     UnexpectedFrame,
@@ -323,13 +322,6 @@ def test_no_frame_max_still_has_a_limit() -> None:
     assert bodies(FrameParser(0, 100_000).feed(publish(b"x" * 100_000, part=100_000))) == [b"x" * 100_000]
     failure = failure_of(b"\x03\0\x01" + (100_001).to_bytes(4, "big"), FrameParser(0, 100_000))
     assert isinstance(failure, FrameError)
-
-
-def test_channel_max() -> None:
-    parser = FrameParser()
-    parser.channel_max = 10
-    assert len(parser.feed(encode_method(10, ChannelOpen()))) == 1
-    assert isinstance(failure_of(encode_method(11, ChannelOpen()), parser), ChannelError)
 
 
 @pytest.mark.parametrize("size", [101, 2**31, 2**63 - 1, 2**63, 2**64 - 1])
