@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import time
 from typing import TYPE_CHECKING
 
 import gevent
@@ -47,6 +48,7 @@ class Listener:
     def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        began = time.monotonic()
         transport = None
         try:
             with gevent.Timeout(self._handshake_timeout):
@@ -58,7 +60,7 @@ class Listener:
             sock.close()
         else:
             self._broker.tell(Connect(transport))
-            transport.run(self._handshake_timeout)
+            transport.run(max(0.0, began + self._handshake_timeout - time.monotonic()))
 
     def _has_sent_header(self, sock: socket.socket) -> bool:
         """Whether the client speaks AMQP 0-9-1; one that speaks something else is told what we do (section 4.2.2)."""

@@ -104,16 +104,16 @@ class SocketTransport:
 
     def run(self, handshake_timeout: float) -> None:
         """Read until the end. Abandons a client whose connection.open takes more than `handshake_timeout` seconds."""
-        deadline = gevent.spawn_later(handshake_timeout, self._end_handshake, handshake_timeout)
+        deadline = gevent.spawn_later(handshake_timeout, self._end_handshake)
         self._begun.wait()
         if self._connection is not None:
             setattr(gevent.getcurrent(), "name", f"reader {self._connection.name}")  # noqa: B010 - see web.debug
             self._read(self._connection)
         deadline.kill(block=False)
 
-    def _end_handshake(self, seconds: float) -> None:
+    def _end_handshake(self) -> None:
         if not self._is_open:
-            self.abandon(f"no connection.open came within {seconds} s")
+            self.abandon("no connection.open came in time")
 
     def _read(self, connection: Ref) -> None:
         parser, credit, inbox = self._parser, self._credit, connection.mailbox

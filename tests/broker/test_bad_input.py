@@ -11,6 +11,7 @@ import logging
 import random
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -387,6 +388,15 @@ def test_a_login_octet_by_octet_is_given_up(client: RawClient) -> None:
 
     with pytest.raises((ConnectionResetError, BrokenPipeError)):
         send_slowly()
+
+
+def test_a_slow_protocol_header_leaves_less_time_for_the_login(client: RawClient) -> None:
+    began = time.monotonic()
+    client.send_bytes(HEADER[:-1])
+    gevent.sleep(HANDSHAKE_SECONDS * 0.9)
+    client.send_bytes(HEADER[-1:])
+    client.read_to_end()
+    assert time.monotonic() - began < HANDSHAKE_SECONDS * 1.7
 
 
 def test_a_login_that_stops_half_way_is_given_up(client: RawClient) -> None:
