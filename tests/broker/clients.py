@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker
 
 WAIT_SECONDS = 15
+NOT_FOUND = 404
 
 
 class Delivery(NamedTuple):
@@ -74,11 +75,12 @@ def wait_until(channel: BlockingChannel, condition: Any, describe: Any = lambda:
 
 
 @contextmanager
-def channel_error(code: int, text: str) -> Iterator[None]:
+def channel_error(code: int, text: str | None = None) -> Iterator[None]:
     """The broker closes the channel with this reply code and text."""
     with pytest.raises(ChannelClosedByBroker) as caught:
         yield
-    assert (caught.value.reply_code, caught.value.reply_text) == (code, _short(text))
+    assert caught.value.reply_code == code
+    assert text is None or caught.value.reply_text == _short(text)
 
 
 @contextmanager
@@ -87,6 +89,22 @@ def connection_error(code: int, text: str) -> Iterator[None]:
     with pytest.raises(ConnectionClosedByBroker) as caught:
         yield
     assert (caught.value.reply_code, caught.value.reply_text) == (code, _short(text))
+
+
+def refusal(connection: BlockingConnection, operate: Callable[[BlockingChannel], object]) -> int:
+    """The reply code with which the broker closes a channel that does this; 0 if it lets it."""
+    channel = connection.channel()
+    try:
+        operate(channel)
+    except ChannelClosedByBroker as error:
+        return int(error.reply_code)
+    channel.close()
+    return 0
+
+
+def exists(channel: BlockingChannel, queue: str) -> bool:
+    """Whether there is this queue; the channel itself comes to no harm."""
+    return refusal(channel.connection, lambda probe: probe.queue_declare(queue, passive=True)) != NOT_FOUND
 
 
 def _short(text: str) -> str:

@@ -4,17 +4,17 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
-from pika.exceptions import AMQPError
-
 from broker.process import BrokerProcess, Oracle
 from broker.raw import RawClient
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.exceptions import AMQPError
 
 Connect = Callable[..., BlockingConnection]
 Fresh = Callable[[str], str]
@@ -82,10 +82,8 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
     yield connect
     for connection in opened:
         if connection.is_open:
-            try:
+            with suppress(AMQPError):  # a test that ends the broker has ended this too
                 connection.close()
-            except AMQPError:  # a test that ends the broker has ended this too
-                pass
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import Any, TypeVar
+from typing import Any
 
 from pamqp import commands as spec
 from pamqp.body import ContentBody
@@ -14,8 +14,6 @@ from pamqp.heartbeat import Heartbeat
 
 HEADER = b"AMQP\x00\x00\x09\x01"
 PLAIN = "\0guest\0guest"
-
-Frame = TypeVar("Frame")
 
 
 class RawClient:
@@ -36,7 +34,13 @@ class RawClient:
         self.socket.sendall(marshal(frame, channel))
 
     def publish(
-        self, channel: int, routing_key: str, body: bytes, *, properties: spec.Basic.Properties | None = None, **options: Any
+        self,
+        channel: int,
+        routing_key: str,
+        body: bytes,
+        *,
+        properties: spec.Basic.Properties | None = None,
+        **options: Any,
     ) -> None:
         self.send(spec.Basic.Publish(routing_key=routing_key, **options), channel)
         self.send(ContentHeader(0, len(body), properties or spec.Basic.Properties()), channel)
@@ -66,6 +70,14 @@ class RawClient:
             raise EOFError
         return data
 
+    def is_open(self) -> bool:
+        """Take in the next frame, whatever it is; False when there is none because the peer has closed the socket."""
+        try:
+            self.receive()
+        except EOFError:
+            return False
+        return True
+
     def read_to_end(self) -> bytes:
         """What comes until the peer closes the socket."""
         data = b""
@@ -75,7 +87,7 @@ class RawClient:
         except EOFError:
             return data
 
-    def expect(self, kind: type[Frame]) -> Frame:
+    def expect(self, kind: type) -> Any:
         """The next frame that is no heartbeat; it has to be of this kind."""
         while True:
             _, frame = self.receive()
@@ -83,21 +95,27 @@ class RawClient:
                 assert isinstance(frame, kind), f"expected {kind}, got {frame!r} {dict(frame)}"
                 return frame
 
-    def start(self) -> spec.Connection.Start:
+    def start(self) -> Any:
         self.send_bytes(HEADER)
         return self.expect(spec.Connection.Start)
 
     def log_in(
         self, response: str = PLAIN, mechanism: str = "PLAIN", capabilities: dict[str, bool] | None = None
-    ) -> spec.Connection.Tune:
+    ) -> Any:
         self.start()
         properties: dict[str, Any] = {"capabilities": capabilities or {}}
         self.send(spec.Connection.StartOk(properties, mechanism, response))
         return self.expect(spec.Connection.Tune)
 
     def open(
-        self, *, channel_max: int = 2047, frame_max: int = 131072, heartbeat: int = 0, virtual_host: str = "/", **login: Any
-    ) -> spec.Connection.OpenOk:
+        self,
+        *,
+        channel_max: int = 2047,
+        frame_max: int = 131072,
+        heartbeat: int = 0,
+        virtual_host: str = "/",
+        **login: Any,
+    ) -> Any:
         self.log_in(**login)
         self.send(spec.Connection.TuneOk(channel_max, frame_max, heartbeat))
         self.send(spec.Connection.Open(virtual_host))

@@ -2,10 +2,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from pamqp import commands as spec
-from pika.adapters.blocking_connection import BlockingChannel
-
 from broker.clients import (
     Inbox,
     channel_error,
@@ -18,6 +14,8 @@ from broker.clients import (
     wait_until,
 )
 from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
+from pamqp import commands as spec
+from pika.adapters.blocking_connection import BlockingChannel
 
 
 def numbers(count: int) -> list[bytes]:

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-from pamqp import commands as spec
-from pika.adapters.blocking_connection import BlockingChannel
-
 from broker.clients import channel_error, depth, get, get_all, publish
 from broker.conftest import Connect, Fresh, OpenRaw
+from pamqp import commands as spec
+from pika.adapters.blocking_connection import BlockingChannel
 
 
 def test_get(channel: BlockingChannel, queue: str) -> None:

@@ -8,13 +8,12 @@ from typing import Any
 
 import pika
 import pytest
+from broker.clients import Inbox, channel_error, depth, get, get_all, publish, round_trip, wait_until
+from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pika.adapters.blocking_connection import BlockingChannel
-
-from broker.clients import Inbox, channel_error, depth, get, get_all, publish, round_trip, wait_until
-from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 
 MAX_MESSAGE = 16 * 1024 * 1024
 
@@ -70,7 +69,9 @@ def test_a_large_body(connect: Connect, channel: BlockingChannel, queue: str) ->
     assert inbox.deliveries[1].body == body
 
 
-def test_bodies_are_split_to_the_frame_max_of_each_consumer(channel: BlockingChannel, raw: OpenRaw, fresh: Fresh) -> None:
+def test_bodies_are_split_to_the_frame_max_of_each_consumer(
+    channel: BlockingChannel, raw: OpenRaw, fresh: Fresh
+) -> None:
     name, body = fresh("x"), bytes(range(256)) * 100
     channel.exchange_declare(name, "fanout", auto_delete=True)
     for frame_max in (4096, 10_000, 131072):
@@ -195,7 +196,9 @@ def test_properties_that_are_not_what_they_say(raw: OpenRaw) -> None:
 @rabbitmq_differs(reason="3.10's limit is 128 MiB")
 def test_a_body_above_the_limit(channel: BlockingChannel, queue: str) -> None:
     size = MAX_MESSAGE + 1
-    with channel_error(406, f"PRECONDITION_FAILED - message size {size} is larger than configured max size {MAX_MESSAGE}"):
+    with channel_error(
+        406, f"PRECONDITION_FAILED - message size {size} is larger than configured max size {MAX_MESSAGE}"
+    ):
         publish(channel, queue, bytes(size))
         round_trip(channel)
     channel = channel.connection.channel()
@@ -214,7 +217,9 @@ def test_a_body_of_the_limit(channel: BlockingChannel, queue: str) -> None:
 
 def test_mandatory(connect: Connect, channel: BlockingChannel, queue: str, fresh: Fresh) -> None:
     returned: list[Any] = []
-    channel.add_on_return_callback(lambda _channel, method, properties, body: returned.append((method, properties, body)))
+    channel.add_on_return_callback(
+        lambda _channel, method, properties, body: returned.append((method, properties, body))
+    )
     sent = pika.BasicProperties(headers={"a": 1}, correlation_id="c")
     channel.basic_publish("", queue, b"routed", mandatory=True)
     channel.basic_publish("", fresh("missing"), b"not mandatory")
@@ -222,7 +227,8 @@ def test_mandatory(connect: Connect, channel: BlockingChannel, queue: str, fresh
     channel.basic_publish("amq.topic", fresh("key"), b"", mandatory=True)
     wait_until(channel, lambda: len(returned) >= 2)
     assert [
-        (method.reply_code, method.reply_text, method.exchange, method.routing_key, body) for method, _, body in returned
+        (method.reply_code, method.reply_text, method.exchange, method.routing_key, body)
+        for method, _, body in returned
     ] == [
         (312, "NO_ROUTE", "", fresh("missing"), b"returned"),
         (312, "NO_ROUTE", "amq.topic", fresh("key"), b""),
@@ -313,9 +319,7 @@ def test_declare_sees_what_was_published_before(raw: OpenRaw, queue: str) -> Non
 
 
 @pytest.mark.parametrize("method", [spec.Queue.Purge, spec.Queue.Delete])
-def test_purge_and_delete_see_what_was_published_before(
-    raw: OpenRaw, queue: str, method: Callable[..., Any]
-) -> None:
+def test_purge_and_delete_see_what_was_published_before(raw: OpenRaw, queue: str, method: Callable[..., Any]) -> None:
     client = raw()
     client.open()
     client.open_channel()

@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from broker.clients import channel_error, depth, get, publish, round_trip
+from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 from pamqp import commands as spec
 from pika import BlockingConnection
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker
-
-from broker.clients import channel_error, depth, get, publish, round_trip
-from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 
 
 def test_open_and_close(connection: BlockingConnection) -> None:

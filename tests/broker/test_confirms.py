@@ -4,14 +4,13 @@ from typing import Any
 
 import pika
 import pytest
+from broker.clients import channel_error, depth, get_all
+from broker.conftest import Connect, Fresh, OpenRaw
+from broker.raw import RawClient
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import UnroutableError
-
-from broker.clients import channel_error, depth, get_all
-from broker.conftest import Connect, Fresh, OpenRaw
-from broker.raw import RawClient
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from broker.clients import NOT_FOUND, Inbox, channel_error, connection_error, get, get_all, publish, refusal
+from broker.conftest import Connect, Fresh, OpenRaw
 from pamqp import commands as spec
 from pika import BasicProperties
 from pika.adapters.blocking_connection import BlockingChannel
-
-from broker.clients import channel_error, connection_error, get, get_all, publish
-from broker.conftest import Connect, Fresh, OpenRaw
 
 PREDECLARED = [
     ("amq.direct", "direct"),
@@ -20,13 +19,7 @@ PREDECLARED = [
 
 
 def exists(channel: BlockingChannel, exchange: str) -> bool:
-    probe = channel.connection.channel()
-    try:
-        with channel_error(404, f"NOT_FOUND - no exchange '{exchange}' in vhost '/'"):
-            probe.exchange_declare(exchange, passive=True)
-    except pytest.fail.Exception:
-        return True
-    return False
+    return refusal(channel.connection, lambda probe: probe.exchange_declare(exchange, passive=True)) != NOT_FOUND
 
 
 def bound_queue(channel: BlockingChannel, name: str, exchange: str, key: str = "", arguments: Any = None) -> str:
@@ -62,7 +55,10 @@ def test_passive_declare_of_a_missing_one(channel: BlockingChannel, fresh: Fresh
 @pytest.mark.parametrize(
     ("declared", "text"),
     [
-        ({"exchange_type": "fanout"}, "'type' for exchange '{}' in vhost '/': received 'fanout' but current is 'direct'"),
+        (
+            {"exchange_type": "fanout"},
+            "'type' for exchange '{}' in vhost '/': received 'fanout' but current is 'direct'",
+        ),
         ({"durable": True}, "'durable' for exchange '{}' in vhost '/': received 'true' but current is 'false'"),
         ({"auto_delete": True}, "'auto_delete' for exchange '{}' in vhost '/': received 'true' but current is 'false'"),
         ({"internal": True}, "'internal' for exchange '{}' in vhost '/': received 'true' but current is 'false'"),
@@ -255,9 +251,7 @@ def test_a_queue_that_several_bindings_name_gets_a_message_once(channel: Blockin
         ("", [""], ["a"]),
     ],
 )
-def test_topic(
-    channel: BlockingChannel, fresh: Fresh, pattern: str, matching: list[str], others: list[str]
-) -> None:
+def test_topic(channel: BlockingChannel, fresh: Fresh, pattern: str, matching: list[str], others: list[str]) -> None:
     name = fresh("x")
     channel.exchange_declare(name, "topic")
     channel.queue_declare(fresh("q"), exclusive=True)
@@ -309,7 +303,7 @@ def test_headers(channel: BlockingChannel, fresh: Fresh, arguments: dict[str, An
 def test_headers_with_a_bad_x_match(channel: BlockingChannel, queue: str) -> None:
     with channel_error(
         406,
-        "PRECONDITION_FAILED - Invalid x-match field value <<\"some\">>; expected all, any, all-with-x, or any-with-x",
+        'PRECONDITION_FAILED - Invalid x-match field value <<"some">>; expected all, any, all-with-x, or any-with-x',
     ):
         channel.queue_bind(queue, "amq.headers", "", {"x-match": "some"})
 
@@ -393,18 +387,8 @@ def test_a_binding_is_in_force_when_it_is_answered(connect: Connect, channel: Bl
     queue, name = fresh("q"), fresh("x")
     channel.queue_declare(queue, exclusive=True)
     channel.exchange_declare(name, "topic")
+    inbox = Inbox(channel, queue, auto_ack=True)
     for number in range(100):
         channel.queue_bind(queue, name, f"key.{number}")
         other.basic_publish(name, f"key.{number}", str(number).encode())
-        other.basic_qos(prefetch_count=1)
-        other.exchange_declare(name, passive=True)
-    assert len(get_all_of(channel, queue, 100)) == 100
-
-
-def get_all_of(channel: BlockingChannel, queue: str, count: int) -> list[bytes]:
-    bodies: list[bytes] = []
-    for _ in range(10):
-        bodies += get_all(channel, queue)
-        if len(bodies) >= count:
-            break
-    return bodies
+        inbox.wait(number + 1)

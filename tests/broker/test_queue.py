@@ -3,15 +3,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from broker.clients import Inbox, channel_error, depth, exists, get, get_all, publish, wait_until
+from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 from pamqp import commands as spec
 from pika.adapters.blocking_connection import BlockingChannel
 
-from broker.clients import Inbox, channel_error, depth, get, get_all, publish, wait_until
-from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
-
 LOCKED = (
-    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{}' in vhost '/'. It could be originally declared "
-    "on another connection or the exclusive property value does not match that of the original declaration."
+    "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue '{}' in vhost '/'. It could be originally "
+    "declared on another connection or the exclusive property value does not match that of the original declaration."
 )
 
 
@@ -179,7 +178,7 @@ def test_auto_delete_goes_with_its_last_consumer(channel: BlockingChannel, fresh
     channel.basic_cancel(first.tag)
     assert channel.queue_declare(name, passive=True).method.consumer_count == 1
     channel.basic_cancel(second.tag)
-    wait_until(channel, lambda: is_gone(channel, name))
+    wait_until(channel, lambda: not exists(channel, name))
 
 
 def test_auto_delete_goes_when_the_consumers_connection_does(
@@ -190,18 +189,7 @@ def test_auto_delete_goes_when_the_consumers_connection_does(
     other = connect()
     Inbox(other.channel(), name)
     other.close()
-    wait_until(channel, lambda: is_gone(channel, name))
-
-
-def is_gone(channel: BlockingChannel, name: str) -> bool:
-    probe = channel.connection.channel()
-    try:
-        with channel_error(*missing(name)):
-            probe.queue_declare(name, passive=True)
-    except pytest.fail.Exception:
-        probe.close()
-        return False
-    return True
+    wait_until(channel, lambda: not exists(channel, name))
 
 
 # Bind
@@ -287,7 +275,7 @@ def test_delete_if_empty(channel: BlockingChannel, queue: str) -> None:
     channel = channel.connection.channel()
     assert get(channel, queue) == b"1"
     channel.queue_delete(queue, if_empty=True)
-    assert is_gone(channel, queue)
+    assert not exists(channel, queue)
 
 
 def test_delete_if_unused(channel: BlockingChannel, queue: str) -> None:
@@ -299,7 +287,7 @@ def test_delete_if_unused(channel: BlockingChannel, queue: str) -> None:
     assert inbox.wait(1)[0].body == b"still here"
     consumer.basic_cancel(inbox.tag)
     consumer.queue_delete(queue, if_unused=True)
-    assert is_gone(consumer, queue)
+    assert not exists(consumer, queue)
 
 
 def test_messages_that_are_out_of_a_deleted_queue_can_be_settled(channel: BlockingChannel, queue: str) -> None:

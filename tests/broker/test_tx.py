@@ -4,10 +4,9 @@ from typing import Any
 
 import pika
 import pytest
-from pika.adapters.blocking_connection import BlockingChannel
-
 from broker.clients import Inbox, channel_error, depth, get, get_all, publish, put, round_trip
 from broker.conftest import Connect, Fresh
+from pika.adapters.blocking_connection import BlockingChannel
 
 
 @pytest.fixture
@@ -103,7 +102,9 @@ def test_a_missing_exchange_is_told_at_once(transaction: BlockingChannel, fresh:
         round_trip(transaction)
 
 
-def test_persistent_ones_in_durable_queues(channel: BlockingChannel, transaction: BlockingChannel, fresh: Fresh) -> None:
+def test_persistent_ones_in_durable_queues(
+    channel: BlockingChannel, transaction: BlockingChannel, fresh: Fresh
+) -> None:
     name = fresh("q")
     channel.queue_declare(name, durable=True)
     for number in range(20):
