@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import lmdb
@@ -12,6 +13,9 @@ import pika
 import pytest
 from crash.conftest import Connect
 from crash.durable_broker import DurableBroker, refusal
+from soak import cases, seeded
+
+DAMAGES = cases(8, 300)
 
 
 @pytest.fixture
@@ -76,6 +80,30 @@ def test_octets_of_a_definition_changed(data: Path, found: bytes, instead: bytes
     assert len(found) == len(instead)
     data.write_bytes(octets.replace(found, instead))
     refused(data)
+
+
+@pytest.mark.timeout(30 + 2 * DAMAGES)
+def test_octets_changed_anywhere(data: Path, tmp_path: Path) -> None:
+    """Bodies have no checksum, so not every damage shows; but a broker refuses in one line, or works."""
+    chance = seeded(20240611)
+    octets = data.read_bytes()
+    used = len(octets.rstrip(b"\0"))
+    for number in range(DAMAGES):
+        damaged = bytearray(octets)
+        size = chance.choice([1, 1, 8, 512])
+        at = chance.randrange(used - size)
+        damaged[at : at + size] = chance.randbytes(size)
+        broker = DurableBroker(tmp_path / f"damaged-{number}", "--log-level", "info")
+        broker.persist_dir.mkdir()
+        (broker.persist_dir / "data.mdb").write_bytes(damaged)
+        with suppress(AssertionError):
+            broker.start()
+        if broker.is_running:
+            assert broker.end(signal.SIGTERM) == 0
+            assert not broker.trouble_since(0), f"{size} octets at {at}"
+        else:
+            assert len(broker.log) == 1, f"{size} octets at {at}: {broker.log}"
+            assert broker.log[0].startswith(f"dispatchd: {broker.persist_dir}"), f"{size} octets at {at}"
 
 
 def test_a_store_of_a_later_version(data: Path) -> None:
