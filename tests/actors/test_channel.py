@@ -94,7 +94,7 @@ class Rig:
         return self
 
     def close_with_error(self) -> Rig:
-        self.method(m.BasicAck(99))
+        self.method(m.BasicReject(99))
         assert self.frames() == ["Channel.Close"]
         return self
 
@@ -372,7 +372,7 @@ def test_a_channel_that_ends_lets_go_of_consumers_first_and_deliveries_then(rig:
     rig.tell(
         {
             "client": arrived(m.ChannelClose(200)),
-            "error": arrived(m.BasicAck(99)),
+            "error": arrived(m.BasicReject(99)),
             "failure": Restart(),
             "disconnect": Disconnected("gone"),
         }[close]
@@ -514,7 +514,7 @@ def test_credit_comes_back_once_from_a_channel_that_ends(rig: Rig, close: str) -
     rig.tell(
         {
             "client": arrived(m.ChannelClose(200)),
-            "error": arrived(m.BasicAck(99)),
+            "error": arrived(m.BasicReject(99)),
             "failure": Restart(),
             "disconnect": Disconnected("gone"),
         }[close]
