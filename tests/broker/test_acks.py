@@ -246,6 +246,7 @@ def test_recover_to_the_same_consumer(channel: BlockingChannel, queue: str) -> N
     assert [delivery.redelivered for delivery in inbox.deliveries] == [False] * 6 + [True] * 6
 
 
+@pytest.mark.filterwarnings("ignore:This command is deprecated")
 def test_recover_async_is_not_answered(raw: OpenRaw, queue: str) -> None:
     client = raw()
     client.open()
