@@ -122,7 +122,9 @@ class ChannelActor(Actor):
         self._transport.grant(arrived.cost)
         if self._state is OPENING:
             if not isinstance(method, m.ChannelOpen) or arrived.published or arrived.acks:
-                raise ChannelError("expected 'channel.open'")
+                error = ChannelError("expected 'channel.open'")
+                error.blame(*arrived.first_method_ids())
+                raise error
             self._state = OPEN
             self._send(m.ChannelOpenOk())
         elif isinstance(method, m.ChannelClose):
@@ -140,16 +142,20 @@ class ChannelActor(Actor):
             else:
                 perform(self, method)
         except AmqpError as error:
-            error.class_id, error.method_id = m.method_ids(method)
+            error.blame(*m.method_ids(method))
             raise
 
     def _publish(self, arrived: ChannelInput) -> None:
-        if self._transaction is None:
-            self._publisher.publish(arrived.published)
-        else:
-            self._publisher.give_back(arrived.cost)
-            self._publisher.check(arrived.published)
-            self._transaction.published.extend(arrived.published)
+        try:
+            if self._transaction is None:
+                self._publisher.publish(arrived.published)
+            else:
+                self._publisher.give_back(arrived.cost)
+                self._publisher.check(arrived.published)
+                self._transaction.published.extend(arrived.published)
+        except AmqpError as error:
+            error.blame(*m.method_ids(m.BasicPublish()))
+            raise
 
     def _acknowledge(self, acks: list[Any]) -> None:
         if self._transaction is None:
@@ -356,7 +362,7 @@ class ChannelActor(Actor):
             self._subscriber.remove(request.consumer)
             self._answer(request.method, m.BasicCancelOk(request.consumer.tag))
         else:
-            message.error.class_id, message.error.method_id = m.method_ids(request.method)
+            message.error.blame(*m.method_ids(request.method))
             self._fail_with(message.error)
         self._advance()
 
@@ -402,7 +408,7 @@ class ChannelActor(Actor):
             self._waiting_for = None
             if self._publisher.is_transaction_partial:
                 error = PreconditionFailed("partial tx completion")  # as RabbitMQ's
-                error.class_id, error.method_id = m.method_ids(waiting)
+                error.blame(*m.method_ids(waiting))
                 raise error
             self._send(m.TxCommitOk())
 

@@ -127,6 +127,7 @@ class ConnectionActor(Actor):
             try:
                 self._channel(number, inputs[0]).tell(Arrived(inputs))
             except AmqpError as error:
+                error.blame(*inputs[0].first_method_ids())
                 self._transport.grant(sum(arrived.cost for arrived in inputs))
                 self._close_with(error)
         batches.clear()
@@ -160,7 +161,7 @@ class ConnectionActor(Actor):
             elif self._state is not CLOSING and self._state is not LEAVING:
                 raise ChannelError(f"unexpected method in connection state {self._state}")
         except AmqpError as error:
-            error.class_id, error.method_id = m.method_ids(method)
+            error.blame(*m.method_ids(method))
             self._close_with(error)
 
     # The handshake

@@ -119,7 +119,7 @@ class Subscriber:
         self._tell_queues(groups, outcome)
         if unknown != ALL_KNOWN:
             error = PreconditionFailed(f"unknown delivery tag {unknown}")
-            error.class_id, error.method_id = m.method_ids(method)
+            error.blame(*m.method_ids(method))
             raise error
 
     def requeue_all(self) -> None:

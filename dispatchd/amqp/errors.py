@@ -27,6 +27,11 @@ class AmqpError(Exception):
         self.method_id: int = 0
         super().__init__(self.text)
 
+    def blame(self, class_id: int, method_id: int) -> None:
+        """Name the method that failed, unless somebody who knew better has named it."""
+        if not self.class_id:
+            self.class_id, self.method_id = class_id, method_id
+
 
 class ChannelException(AmqpError):  # noqa: N818 - a channel exception is what the specification calls it
     """Closes the channel with channel.close; the connection goes on."""

@@ -4,6 +4,7 @@ One call takes what one read brought. Publishes and acks are gathered, because t
 other method ends what is gathered for its channel, so that it comes after what was sent before it, ahead of the rest.
 """
 
+import re
 from typing import Final
 
 from librt.strings import BytesWriter, read_i16_be, read_i32_be, read_i64_be
@@ -28,15 +29,18 @@ from dispatchd.amqp.errors import (
 )
 from dispatchd.amqp.message import Message, split_address
 from dispatchd.amqp.method_codec import decode_method
-from dispatchd.amqp.methods import Method
+from dispatchd.amqp.methods import Method, method_ids
 from dispatchd.amqp.properties import BASIC_CLASS, HEADER_FIXED_SIZE, PERSISTENT, delivery_mode
 
 _PUBLISH: Final = 40
+_ACK: Final = 80
 _BASIC_PUBLISH: Final = 60 << 16 | _PUBLISH
-_BASIC_ACK: Final = 60 << 16 | 80
+_BASIC_ACK: Final = 60 << 16 | _ACK
 _PUBLISH_MIN_SIZE: Final = 9  # class, method, ticket, two empty names, bits
 _ACK_SIZE: Final = 13
 _PREFIX_SIZE: Final = 7  # a frame's type, channel and size
+
+_PRINTABLE: Final = re.compile(rb"[ !#-\[\]-~]+")  # what Erlang shows as a string, but for what it escapes
 
 HIGHEST_TAG: Final = (1 << 62) - 1
 """Larger delivery tags, which nobody was given, are all taken for this one."""
@@ -64,6 +68,16 @@ class ChannelInput:
         self.method: Method | None = None
         self.error: AmqpError | None = None
         self.cost: i64 = 0
+
+    def first_method_ids(self) -> tuple[int, int]:
+        """(class id, method id) of what came first, as far as that is kept."""
+        if self.published:
+            return BASIC_CLASS, _PUBLISH
+        if self.acks:
+            return BASIC_CLASS, _ACK
+        if self.method is not None:
+            return method_ids(self.method)
+        return BASIC_CLASS, _PUBLISH  # a content that was refused
 
 
 class _Channel:
@@ -162,6 +176,8 @@ class FrameParser:
                 channel = self._find_channel(number, touched)
             if kind == FRAME_METHOD:
                 self._take_method(channel, data, start, stop, inputs)
+            elif number == 0 and kind in (FRAME_HEADER, FRAME_BODY):
+                raise UnexpectedFrame(_describe(kind, data[start:stop]))
             elif kind == FRAME_HEADER:
                 self._take_header(channel, data, start, stop, inputs)
             elif kind == FRAME_BODY:
@@ -218,10 +234,12 @@ class FrameParser:
             raise _out_of_order(channel)
         header = data[start:stop]
         if len(header) < HEADER_FIXED_SIZE:
-            raise _in_publish(FrameError(f"{_describe(FRAME_HEADER, header)}: unknown_frame"))
+            raise FrameError(f"{_describe(FRAME_HEADER, header)}: unknown_frame")
         ids: i64 = i64(read_i32_be(header, 0))
         if ids != BASIC_CLASS << 16:
             class_id: i64 = (ids >> 16) & 0xFFFF
+            if class_id == BASIC_CLASS:  # and a weight
+                raise _out_of_order(channel)
             detail = f"expected content header for class {BASIC_CLASS}, got one for class {class_id} instead"
             raise _in_publish(UnexpectedFrame(detail))
         mode: i64 = delivery_mode(header)
@@ -246,7 +264,7 @@ class FrameParser:
         error = PreconditionFailed(
             f"message size {announced} is larger than configured max size {self.max_message_size}"
         )
-        error.class_id, error.method_id = BASIC_CLASS, _PUBLISH
+        error.blame(BASIC_CLASS, _PUBLISH)
         _input_of(channel, inputs).error = error
         channel.input = None
         channel.message = None
@@ -303,7 +321,7 @@ def _names(address: bytes) -> tuple[str, str]:
 
 
 def _in_publish(error: ConnectionException) -> ConnectionException:
-    error.class_id, error.method_id = BASIC_CLASS, _PUBLISH
+    error.blame(BASIC_CLASS, _PUBLISH)
     return error
 
 
@@ -320,5 +338,6 @@ def _out_of_order(channel: _Channel) -> ConnectionException:
 def _describe(kind: i64, payload: bytes) -> str:
     """A frame as RabbitMQ's reply texts show it."""
     extent = "all" if len(payload) <= 16 else "first 16"
-    octets = ",".join(str(octet) for octet in payload[:16])
+    shown = payload[:16]
+    octets = f'"{shown.decode()}"' if _PRINTABLE.fullmatch(shown) else ",".join(map(str, shown))
     return f"type {kind}, {extent} octets = <<{octets}>>"

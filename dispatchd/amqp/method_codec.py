@@ -48,7 +48,7 @@ def decode_method(payload: bytes) -> Method:
         if reader.at != reader.end:
             raise AmqpSyntaxError(f"{reader.end - reader.at} octets follow the arguments of {layout.method.__name__}")
     except AmqpError as error:
-        error.class_id, error.method_id = class_id, method_id
+        error.blame(class_id, method_id)
         raise
     return method
 

@@ -20,7 +20,7 @@ EXCHANGE_TYPES: Final[dict[str, type[RoutingTable]]] = {
 def check_exchange_type(name: str) -> None:
     """Raises CommandInvalid (503) for a type that does not exist, with RabbitMQ's text."""
     if name not in EXCHANGE_TYPES:
-        raise CommandInvalid(f"unknown exchange type '{name}'")
+        raise CommandInvalid(f"{'unknown' if name else 'invalid'} exchange type '{name}'")
 
 
 def make_routing_table(type_name: str) -> RoutingTable:
