@@ -21,22 +21,26 @@ class DurableBroker(BrokerProcess):
     """Started and ended again and again on one folder."""
 
     def end(self, number: signal.Signals) -> int:
-        """Send it a signal; returns its exit status. Raises TimeoutExpired when it takes longer than it may."""
-        process = self._process
-        assert process is not None
-        process.send_signal(number)
-        status = process.wait(END_SECONDS)
-        if self._log_reader is not None:
-            self._log_reader.join(5)
-        return status
+        """Send it a signal; returns its exit status, see `wait`."""
+        self.send_signal(number)
+        return self.wait()
 
     def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
     def wait(self) -> int:
+        """Its exit status, within the time that it may take; if that is over, what hangs is told."""
         assert self._process is not None
-        return self._process.wait(END_SECONDS)
+        assert self._log_reader is not None
+        try:
+            status = self._process.wait(END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.send_signal(signal.SIGUSR1)  # the stacks of all greenlets go to the log
+            self._log_reader.join(1)
+            raise AssertionError("the broker does not end:\n" + "\n".join(self.log)) from None
+        self._log_reader.join(5)
+        return status
 
     def restart(self) -> None:
         """End it with SIGKILL and start it on what it left."""
