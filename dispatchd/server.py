@@ -8,6 +8,7 @@ import sys
 import time
 from typing import Any
 
+import gevent
 from gevent.event import Event
 
 import dispatchd
@@ -150,7 +151,8 @@ def serve(config: Config) -> int:
     install_signal()
     stop_asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop_asked.set())
+        # Python's own handlers run when the loop wakes; a signal that comes as it falls asleep would wait for the next one.
+        gevent.signal_handler(number, stop_asked.set)
     server = Server(config)
     server.start()
     kind = "compiled" if dispatchd.is_compiled() else "pure"
