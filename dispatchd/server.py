@@ -151,7 +151,7 @@ def serve(config: Config) -> int:
     install_signal()
     stop_asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Python's own handlers run when the loop wakes; a signal that comes as it falls asleep would wait for the next one.
+        # A handler of Python's own runs when the loop wakes: as it falls asleep, a signal would wait for the next one.
         gevent.signal_handler(number, stop_asked.set)
     server = Server(config)
     server.start()
