@@ -32,7 +32,7 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.publisher import Publisher
 from dispatchd.actors.runtime import Actor, Ref, System, receives
-from dispatchd.actors.subscriber import Outcome, Subscriber
+from dispatchd.actors.subscriber import Subscriber
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
     AmqpError,
@@ -158,10 +158,13 @@ class ChannelActor(Actor):
             raise
 
     def _acknowledge(self, acks: list[Any]) -> None:
+        self._settle(acks, m.BasicAck(), requeue=False)
+
+    def _settle(self, acks: list[int], method: m.Method, *, requeue: bool) -> None:
         if self._transaction is None:
-            self._subscriber.settle(acks, Settle, m.BasicAck())
+            self._subscriber.settle(acks, Requeue if requeue else Settle, method)
         else:
-            self._transaction.acks.extend(acks)
+            self._transaction.settled.extend((self._subscriber.set_aside(ack, method), requeue) for ack in acks)
 
     # Methods, by type
 
@@ -210,14 +213,7 @@ class ChannelActor(Actor):
 
     def _on_reject(self, method: m.BasicReject | m.BasicNack) -> None:
         ack = acknowledgement(method.delivery_tag, isinstance(method, m.BasicNack) and method.multiple)
-        if self._transaction is None:
-            self._reject(ack, method.requeue, method)
-        else:
-            self._transaction.rejects.append((ack, method.requeue))
-
-    def _reject(self, ack: int, requeue: bool, method: m.Method) -> None:
-        outcome: Outcome = Requeue if requeue else Settle
-        self._subscriber.settle([ack], outcome, method)
+        self._settle([ack], method, requeue=method.requeue)
 
     def _on_recover(self, method: m.BasicRecover | m.BasicRecoverAsync) -> None:
         if not method.requeue:
@@ -255,13 +251,14 @@ class ChannelActor(Actor):
         self._waiting_for = method
         if transaction.published:
             self._publisher.publish_transaction(transaction.published)
-        self._subscriber.settle(transaction.acks, Settle, m.BasicAck())
-        for ack, requeue in transaction.rejects:
-            self._reject(ack, requeue, m.BasicNack())
+        self._subscriber.restore()
+        for acks, requeue in transaction.settled:
+            self._subscriber.settle(acks, Requeue if requeue else Settle, method)
         self._resume()
 
     def _on_rollback(self, _method: m.TxRollback) -> None:
         self._end_transaction()
+        self._subscriber.restore()
         self._send(m.TxRollbackOk())
 
     def _on_open(self, _method: m.ChannelOpen) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from dispatchd.actors.messages import Deliver, Dispatch, Requeue, Settle, Unsubscribe
@@ -100,7 +99,7 @@ class Subscriber:
     @property
     def unacknowledged(self) -> int:
         """How many deliveries are out."""
-        return len(self._ledger.unacked)
+        return len(self._ledger.unacked) + len(self._ledger.aside)
 
     def deliver(self, message: Deliver) -> None:
         """Send deliveries to the client."""
@@ -118,30 +117,63 @@ class Subscriber:
         groups, unknown = self._ledger.settle(acks)
         self._tell_queues(groups, outcome)
         if unknown != ALL_KNOWN:
-            error = PreconditionFailed(f"unknown delivery tag {unknown}")
-            error.blame(*m.method_ids(method))
-            raise error
+            raise _unknown_tag(unknown, method)
+
+    def set_aside(self, ack: int, method: m.Method) -> list[int]:
+        """Keep what `ack` names for the end of a transaction; returns what names it then.
+
+        Raises PreconditionFailed (406), on account of `method`, for an unknown tag: RabbitMQ checks at once.
+        """
+        try:
+            return self._ledger.set_aside(ack)
+        except KeyError as unknown:
+            raise _unknown_tag(unknown.args[0], method) from None
+
+    def restore(self) -> None:
+        """Put back what was set aside: the transaction ends, or settles it now."""
+        self._ledger.restore()
 
     def requeue_all(self) -> None:
         """Give everything back that is out: basic.recover."""
         self._tell_queues(self._ledger.take_all(), Requeue)
 
-    def _tell_queues(self, groups: Iterable[tuple[Any, list[QueueEntry]]], outcome: Outcome) -> None:
+    def _tell_queues(self, groups: list[tuple[Any, list[QueueEntry]]], outcome: Outcome) -> None:
+        if self._window.starved:
+            self._window.starved = False
+            self._wake_others([queue for queue, _ in groups])
         for queue, entries in groups:
             self.acknowledged += len(entries)
             queue.tell(outcome(entries))
-        if self._window.starved:
-            self._window.starved = False
-            self.wake_queues()
+
+    def _wake_others(self, settling: list[Ref]) -> None:
+        """Before queues that settle help themselves, offer the room to the others, those behind them first.
+
+        So each queue has its turn when all of them want what little room the channel has.
+        """
+        queues = self._queues()
+        last = max((position for position, queue in enumerate(queues) if queue in settling), default=-1)
+        for queue in queues[last + 1 :] + queues[: last + 1]:
+            if queue not in settling:
+                queue.tell(Dispatch())
 
     def wake_queues(self) -> None:
         """Tell the queues of our consumers that there is room."""
-        for queue in {consumer.queue for consumer in self._consumers.values()}:
+        for queue in self._queues():
             queue.tell(Dispatch())
+
+    def _queues(self) -> list[Ref]:
+        return list(dict.fromkeys(consumer.queue for consumer in self._consumers.values()))
 
     def release(self) -> None:
         """The channel ends: let go of consumers, then of what they held, so that none of it comes back here."""
         consumers, self._consumers = self._consumers, {}
         for consumer in consumers.values():
             consumer.queue.tell(Unsubscribe(consumer))
+        self.restore()
         self.requeue_all()
+
+
+def _unknown_tag(tag: int, method: m.Method) -> PreconditionFailed:
+    error = PreconditionFailed(f"unknown delivery tag {tag}")
+    error.blame(*m.method_ids(method))
+    return error

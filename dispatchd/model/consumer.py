@@ -48,7 +48,7 @@ class Consumer:
         if not self.outlet.has_room():
             return False
         if self.no_ack:
-            return self.window.active or self.window.has_room()
+            return self.window.has_room()
         return (self.prefetch == 0 or self.unacked < self.prefetch) and self.window.has_room()
 
     def take(self, entry: QueueEntry) -> None:

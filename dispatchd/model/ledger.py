@@ -25,7 +25,11 @@ def acknowledgement(tag: int, multiple: bool) -> int:
 
 
 class DeliveryLedger:
-    """The only owner of what one channel was given and has not settled, ordered by delivery tag."""
+    """The only owner of what one channel was given and has not settled, ordered by delivery tag.
+
+    `aside` is what a transaction has named, and waits for its end: nothing else can name it, and its room stays taken.
+    The window counts what consumers were given; a basic.get is free.
+    """
 
     def __init__(self, channel: i64, frame_max: i64, window: ChannelWindow) -> None:
         self.channel: i64 = channel
@@ -33,6 +37,7 @@ class DeliveryLedger:
         self.window: ChannelWindow = window
         self.last_tag: i64 = 0
         self.unacked: dict[i64, QueueEntry] = {}
+        self.aside: dict[i64, QueueEntry] = {}
 
     def encode_deliveries(self, consumer: Consumer, entries: list[QueueEntry]) -> bytes:
         """Give each entry its tag and return the frames of all of them; if that fails, none was given one."""
@@ -64,7 +69,6 @@ class DeliveryLedger:
         self.last_tag = tag
         if not no_ack:
             self.unacked[tag] = entry
-            self.window.unacked += 1
         return answer
 
     def settle(self, acks: list[i64]) -> tuple[list[tuple[Any, list[QueueEntry]]], int]:
@@ -80,16 +84,17 @@ class DeliveryLedger:
         for ack in acks:
             tag: i64 = ack >> 1
             if ack & 1:
-                taken = self.take_multiple(tag)
-                if not taken and tag != 0:
+                if tag != 0 and tag not in unacked:
                     unknown = tag
                     break
+                taken = self.take_multiple(tag)
             else:
                 entry = unacked.pop(tag, None)
                 if entry is None:
                     unknown = tag
                     break
-                self.window.unacked -= 1
+                if entry.consumer is not None:
+                    self.window.unacked -= 1
                 if current is entry.queue:
                     batch.append(entry)
                     continue
@@ -106,17 +111,40 @@ class DeliveryLedger:
 
     def take_multiple(self, tag: i64) -> list[QueueEntry]:
         """Take out everything up to `tag`; 0 means everything (AMQP 0-9-1, basic.ack, rule "multiple")."""
-        unacked = self.unacked
         taken: list[QueueEntry] = []
+        for known in self._tags_up_to(tag):
+            entry = self.unacked.pop(known)
+            if entry.consumer is not None:
+                self.window.unacked -= 1
+            taken.append(entry)
+        return taken
+
+    def _tags_up_to(self, tag: i64) -> list[i64]:
         tags: list[i64] = []
-        for known in unacked:
+        for known in self.unacked:
             if known > tag and tag != 0:
                 break
             tags.append(known)
+        return tags
+
+    def set_aside(self, ack: i64) -> list[i64]:
+        """Keep what `ack` (tag * 2 + multiple) names for the end of a transaction; returns its acks, one for each tag.
+
+        Raises KeyError for an unknown tag.
+        """
+        tag: i64 = ack >> 1
+        if tag not in self.unacked and ack != 1:
+            raise KeyError(tag)
+        tags = self._tags_up_to(tag) if ack & 1 else [tag]
         for known in tags:
-            taken.append(unacked.pop(known))
-        self.window.unacked -= len(taken)
-        return taken
+            self.aside[known] = self.unacked.pop(known)
+        return [known * 2 for known in tags]
+
+    def restore(self) -> None:
+        """Put back what was set aside."""
+        if self.aside:
+            self.unacked = dict(sorted({**self.unacked, **self.aside}.items()))
+            self.aside = {}
 
     def take_all(self) -> list[tuple[Any, list[QueueEntry]]]:
         """Take out everything, grouped by queue: basic.recover, or the end of the channel."""

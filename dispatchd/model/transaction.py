@@ -8,12 +8,11 @@ from dispatchd.amqp.message import Message
 
 
 class Transaction:
-    """Publishes and acknowledgements since the last commit or rollback.
+    """Publishes and settlements since the last commit or rollback, in their order.
 
-    `acks` and `rejects` hold delivery tag * 2 + multiple; a reject comes with whether it requeues.
+    `settled` holds what `DeliveryLedger.set_aside` has returned for each method, and whether that method requeues.
     """
 
     def __init__(self) -> None:
         self.published: list[Message] = []
-        self.acks: list[i64] = []
-        self.rejects: list[tuple[i64, bool]] = []
+        self.settled: list[tuple[list[i64], bool]] = []

@@ -320,7 +320,8 @@ class Run:
                 held[entry.queue.name] += 1
             ledgers += channel_actor.snapshot()["messages_unacknowledged"]
             window = channel_actor._subscriber._window
-            assert window.unacked == len(channel_actor._subscriber._ledger.unacked)
+            unacked = channel_actor._subscriber._ledger.unacked.values()
+            assert window.unacked == sum(entry.consumer is not None for entry in unacked)
         out = {where for channel in self.channels.values() for where in channel.unsettled.values()}
         assert len(out) == ledgers
         assert self.client.transport.outlet.reserved == 0

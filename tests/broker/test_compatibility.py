@@ -11,8 +11,11 @@ from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
+from pika.adapters.blocking_connection import BlockingChannel
 
-from broker.conftest import OpenRaw, rabbitmq_differs
+from broker.clients import Inbox, channel_error, get_all, put, round_trip, wait_until
+from broker.clients import publish as publish_to
+from broker.conftest import Fresh, OpenRaw, rabbitmq_differs
 from broker.raw import RawClient
 
 
@@ -159,3 +162,112 @@ def test_an_exchange_type_without_a_name(raw: OpenRaw) -> None:
     client.open_channel()
     client.send_bytes(frame(1, 1, b"\0\x28\0\x0a" + b"\0\0" + b"\x01e" + b"\0" + b"\0" + b"\0\0\0\0"))
     assert next_close(client) == (503, "COMMAND_INVALID - invalid exchange type ''", (40, 10))
+
+
+def acked_all_but(channel: BlockingChannel, queue: str, bodies: list[bytes]) -> bool:
+    """Whether these are what comes back when the channel lets go of everything."""
+    channel.basic_recover(requeue=True)
+    return get_all(channel, queue) == bodies
+
+
+@pytest.mark.parametrize("tag", [2, 4, 99])
+def test_ack_multiple_up_to_a_tag_that_is_not_out(channel: BlockingChannel, queue: str, tag: int) -> None:
+    put(channel, queue, b"1", b"2", b"3")
+    for _ in range(3):
+        channel.basic_get(queue)
+    channel.basic_ack(2)
+    with channel_error(406, f"PRECONDITION_FAILED - unknown delivery tag {tag}"):
+        channel.basic_ack(tag, multiple=True)
+        round_trip(channel)
+
+
+@pytest.mark.parametrize("method", ["basic_ack", "basic_nack", "basic_reject"])
+def test_a_transaction_checks_tags_at_once(channel: BlockingChannel, queue: str, method: str) -> None:
+    put(channel, queue, b"1")
+    channel.tx_select()
+    channel.basic_get(queue)
+    channel.basic_ack(1)
+    with channel_error(406, "PRECONDITION_FAILED - unknown delivery tag 1"):
+        getattr(channel, method)(1)
+        round_trip(channel)
+
+
+def test_a_transaction_keeps_the_order_of_acks_and_rejects(channel: BlockingChannel, queue: str) -> None:
+    put(channel, queue, b"1", b"2", b"3")
+    channel.tx_select()
+    for _ in range(3):
+        channel.basic_get(queue)
+    channel.basic_nack(2, requeue=True)
+    channel.basic_ack(3, multiple=True)
+    channel.tx_commit()
+    assert acked_all_but(channel, queue, [b"2"])
+
+
+def test_recover_leaves_alone_what_a_transaction_has_acked(channel: BlockingChannel, queue: str) -> None:
+    put(channel, queue, b"1", b"2")
+    channel.tx_select()
+    for _ in range(2):
+        channel.basic_get(queue)
+    channel.basic_ack(1)
+    assert acked_all_but(channel, queue, [b"2"])
+    channel.tx_rollback()
+    assert acked_all_but(channel, queue, [b"1"])
+
+
+def test_an_uncommitted_ack_frees_no_room(channel: BlockingChannel, queue: str) -> None:
+    put(channel, queue, b"1", b"2")
+    channel.basic_qos(prefetch_count=1, global_qos=True)
+    channel.tx_select()
+    inbox = Inbox(channel, queue)
+    inbox.wait(1)
+    channel.basic_ack(1)
+    round_trip(channel)
+    channel.tx_rollback()
+    round_trip(channel)
+    assert inbox.bodies == [b"1"]
+    channel.basic_ack(1)
+    channel.tx_commit()
+    inbox.wait(2)
+
+
+def test_a_get_takes_no_room_of_the_channel(channel: BlockingChannel, queue: str) -> None:
+    put(channel, queue, b"1", b"2", b"3", b"4")
+    channel.basic_qos(prefetch_count=1, global_qos=True)
+    inbox = Inbox(channel, queue)
+    inbox.wait(1)
+    channel.basic_get(queue)
+    channel.basic_ack(1)
+    inbox.wait(2)
+    channel.basic_ack(2)
+    round_trip(channel)
+    assert inbox.bodies == [b"1", b"3"]
+
+
+def test_without_acks_a_consumer_waits_for_room_of_the_channel(
+    channel: BlockingChannel, queue: str, fresh: Fresh
+) -> None:
+    other = fresh("other")
+    channel.queue_declare(other, exclusive=True)
+    channel.basic_qos(prefetch_count=1, global_qos=True)
+    acked, unacked = Inbox(channel, queue), Inbox(channel, other, auto_ack=True)
+    publish_to(channel, queue, b"1")
+    acked.wait(1)
+    put(channel, other, b"2")
+    round_trip(channel)
+    assert unacked.bodies == []
+    channel.basic_ack(1)
+    unacked.wait(1)
+
+
+def test_queues_take_turns_when_the_channel_has_little_room(channel: BlockingChannel, fresh: Fresh) -> None:
+    channel.basic_qos(prefetch_count=1, global_qos=True)
+    queues = [fresh(name) for name in "abc"]
+    inboxes = []
+    for queue in queues:
+        channel.queue_declare(queue, exclusive=True)
+        put(channel, queue, *[b""] * 10)
+        inboxes.append(Inbox(channel, queue))
+    for tag in range(1, 16):
+        wait_until(channel, lambda tag=tag: sum(len(inbox.bodies) for inbox in inboxes) == tag, lambda: "")
+        channel.basic_ack(tag)
+    assert all(inbox.bodies for inbox in inboxes)

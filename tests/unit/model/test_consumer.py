@@ -32,6 +32,16 @@ def test_room_after_two_deliveries(prefetch: int, no_ack: bool, limit: int, acti
     assert window.starved == ((limit == 2 and prefetch != 2 and not no_ack) or not active)
 
 
+def test_who_needs_no_ack_waits_for_those_of_its_channel_who_do() -> None:
+    window = ChannelWindow()
+    window.limit = 1
+    receiver = consumer(no_ack=True, window=window)
+    assert receiver.has_room()
+    consumer(window=window).take(QueueEntry(message(), "queue", 1))
+    assert not receiver.has_room()
+    assert window.starved
+
+
 def test_what_is_taken_counts_everywhere_until_it_is_given_back() -> None:
     window, outlet = ChannelWindow(), Outlet()
     receiver = consumer(window=window, outlet=outlet)
