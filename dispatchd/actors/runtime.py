@@ -254,9 +254,13 @@ class Actor(pykka.Actor):
         raise RuntimeError(f"killed: {message.cause!r}")
 
     @receives(Snapshot)
-    def on_snapshot(self, _message: Snapshot) -> dict[str, Any]:
-        """What the admin shows of this actor."""
-        return self.snapshot()
+    def on_snapshot(self, _message: Snapshot) -> dict[str, Any] | None:
+        """What the admin shows of this actor; None if it can't tell. To look at a broken one does nothing to it."""
+        try:
+            return self.snapshot()
+        except Exception:
+            logger.exception("%s %s can't show its state", self.kind, self.name)
+            return None
 
     def snapshot(self) -> dict[str, Any]:
         """Facts about the actor's state, ready for JSON."""

@@ -45,7 +45,7 @@ class Consumer:
 
     def has_room(self) -> bool:
         """Whether the next message may go to this consumer."""
-        if not self.outlet.has_room():
+        if not self.outlet.has_room(self.window.reserved):
             return False
         if self.no_ack:
             return self.window.has_room()
@@ -55,7 +55,7 @@ class Consumer:
         """Count an entry as on its way to this consumer."""
         self.batch.append(entry)
         self.delivered += 1
-        self.outlet.reserved += entry.message.size + DELIVERY_OVERHEAD
+        self.window.reserved += entry.message.size + DELIVERY_OVERHEAD
         if not self.no_ack:
             entry.consumer = self
             self.unacked += 1
@@ -64,6 +64,6 @@ class Consumer:
     def give_back(self, entries: list[QueueEntry]) -> None:
         """Free the room of entries that did not reach the channel."""
         for entry in entries:
-            self.outlet.reserved -= entry.message.size + DELIVERY_OVERHEAD
+            self.window.reserved -= entry.message.size + DELIVERY_OVERHEAD
             if not self.no_ack:
                 self.window.unacked -= 1

@@ -15,17 +15,16 @@ DELIVERY_OVERHEAD: Final = 128
 
 
 class Outlet:
-    """What may wait for one socket, in bytes: handed to its channels, and encoded but not yet sent."""
+    """What may wait for one socket, in bytes: encoded but not yet sent, and on the way to one of its channels."""
 
     def __init__(self, limit: i64 = OUTLET_BYTES) -> None:
         self.limit: i64 = limit
-        self.reserved: i64 = 0
         self.unsent: i64 = 0
         self.starved: bool = False
 
-    def has_room(self) -> bool:
-        """Whether another delivery may be on its way; notes that somebody wanted to when not."""
-        if self.reserved + self.unsent < self.limit:
+    def has_room(self, reserved: i64) -> bool:
+        """Whether there may be more than the `reserved` bytes on the way; notes that somebody wanted to when not."""
+        if reserved + self.unsent < self.limit:
             return True
         self.starved = True
         return False
@@ -34,12 +33,14 @@ class Outlet:
 class ChannelWindow:
     """basic.qos with global=true, and channel.flow: what one channel takes over all its consumers (0 = no limit).
 
-    RabbitMQ's meaning of `global`: true is shared by the channel, false is each new consumer's own.
+    RabbitMQ's meaning of `global`: true is shared by the channel, false is each new consumer's own. `reserved` is what
+    is on its way to the channel, in bytes: each channel has its own, so that a paused one leaves room to the others.
     """
 
     def __init__(self) -> None:
         self.limit: i64 = 0
         self.unacked: i64 = 0
+        self.reserved: i64 = 0
         self.active: bool = True
         self.starved: bool = False
 

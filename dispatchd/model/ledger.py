@@ -59,7 +59,7 @@ class DeliveryLedger:
                 tag += 1
                 unacked[tag] = entry
         self.last_tag = tag
-        consumer.outlet.reserved -= size
+        self.window.reserved -= size
         return out.getvalue()
 
     def encode_get_ok(self, entry: QueueEntry, message_count: i64, no_ack: bool) -> bytes:

@@ -179,7 +179,7 @@ class SocketTransport:
         self.sent_bytes += size
         outlet = self.outlet
         outlet.unsent -= size
-        if outlet.starved and outlet.reserved + outlet.unsent < outlet.limit // 2:
+        if outlet.starved and outlet.unsent < outlet.limit // 2:
             outlet.starved = False
             connection.tell(Drained())
 

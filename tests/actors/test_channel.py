@@ -390,7 +390,7 @@ def test_deliveries_to_a_closed_channel_go_back(rig: Rig) -> None:
     entries = rig.deliver(consumer, b"late")
     assert rig.queue.take_all() == [Unsubscribe(consumer), Requeue(entries)]
     assert rig.frames() == []
-    assert (consumer.outlet.reserved, consumer.window.unacked) == (0, 0)
+    assert (consumer.window.reserved, consumer.window.unacked) == (0, 0)
 
 
 def test_deliveries_that_wait_for_a_stopped_channel_go_back(rig: Rig) -> None:
@@ -401,7 +401,7 @@ def test_deliveries_that_wait_for_a_stopped_channel_go_back(rig: Rig) -> None:
     rig.channel.end()
     settle(rig.system)
     assert rig.queue.take_all() == [Unsubscribe(consumer), Requeue(entries)]
-    assert (consumer.outlet.reserved, consumer.window.unacked) == (0, 0)
+    assert (consumer.window.reserved, consumer.window.unacked) == (0, 0)
 
 
 @pytest.mark.skipif(dispatchd.is_compiled(), reason="compiled attributes take no poison")
@@ -417,7 +417,7 @@ def test_deliveries_that_can_not_be_encoded_go_back_once(rig: Rig) -> None:
     assert rig.frames() == ["Channel.Close"]
     requeued = [entry for told in rig.queue.take_all() if isinstance(told, Requeue) for entry in told.entries]
     assert requeued == entries
-    assert (consumer.outlet.reserved, consumer.window.unacked) == (0, 0)
+    assert (consumer.window.reserved, consumer.window.unacked) == (0, 0)
 
 
 def test_a_cancelled_consumer_is_told_once(rig: Rig) -> None:

@@ -239,10 +239,10 @@ def test_drained_goes_to_all_channels(world: World, client: Client) -> None:
     client.open_channel(2)
     client.call(2, spec.Queue.Declare(queue="q"), spec.Queue.DeclareOk)
     client.call(2, spec.Basic.Consume(queue="q"), spec.Basic.ConsumeOk)
-    client.transport.outlet.reserved = client.transport.outlet.limit
+    client.transport.outlet.unsent = client.transport.outlet.limit
     client.publish(1, b"waits for room")
     client.expect_nothing(2)
-    client.transport.outlet.reserved = 0
+    client.transport.outlet.unsent = 0
     client.connection.tell(Drained())
     assert client.delivery(2)[1] == b"waits for room"
 

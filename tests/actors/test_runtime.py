@@ -568,3 +568,14 @@ def test_handlers_are_inherited_and_overridden() -> None:
     assert Lazy._handlers[Do] is Lazy.on_do
     assert Lazy._handlers[Note] is Worker.on_do
     assert Lazy._handlers[Snapshot] is Actor.on_snapshot
+
+
+def test_to_look_at_a_broken_actor_does_nothing_to_it() -> None:
+    class Broken(Worker):
+        def snapshot(self) -> dict[str, Any]:
+            raise ValueError("no")
+
+    broken = Broken(System())
+    assert broken.begin().ask(Snapshot(), timeout=5) is None
+    assert (broken.failures.total, broken.restarts, broken.state) == (0, 0, RUNNING)
+    broken.end()

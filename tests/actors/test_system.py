@@ -320,11 +320,11 @@ class Run:
                 held[entry.queue.name] += 1
             ledgers += channel_actor.snapshot()["messages_unacknowledged"]
             window = channel_actor._subscriber._window
+            assert window.reserved == 0
             unacked = channel_actor._subscriber._ledger.unacked.values()
             assert window.unacked == sum(entry.consumer is not None for entry in unacked)
         out = {where for channel in self.channels.values() for where in channel.unsettled.values()}
         assert len(out) == ledgers
-        assert self.client.transport.outlet.reserved == 0
         ready: set[tuple[str, bytes]] = set()
         for name in QUEUES:
             queue = self._queue(name)._queue

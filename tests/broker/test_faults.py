@@ -407,3 +407,22 @@ def test_a_paused_channel_holds_only_what_concerns_it(running: Broker, bystander
     assert get_all(running.channel(), name) == []
     actor.actor_inbox.resume()
     assert get_all(channel, name) == [b"held"]
+
+
+def test_a_paused_channel_leaves_room_to_its_siblings(running: Broker, name: str) -> None:
+    connection = running.connect()
+    sibling = Bystander(connection.channel(), name + "-sibling")
+    consuming = connection.channel()
+    inbox = Inbox(consuming, name, auto_ack=True)
+    paused = running.actor(ChannelActor)
+    paused.actor_inbox.pause()
+    flood = [b"x" * 100_000] * 6  # more than may be on the way to one channel
+    try:
+        publish(running.channel(), name, *flood)
+        queue = running.actor(QueueActor, name)
+        wait_until(lambda: queue.snapshot()["published"] == len(flood))
+        assert queue.snapshot()["messages_ready"] > 0
+        sibling.works()
+    finally:
+        paused.actor_inbox.resume()
+    assert [len(delivery.body) for delivery in inbox.wait(len(flood))] == [100_000] * 6

@@ -67,7 +67,7 @@ def test_deliveries_are_numbered_from_one_and_keep_what_was_published() -> None:
         for one in sent
         if isinstance(one, commands.Basic.Deliver)
     ] == [("mine", 1, False, "x", "key"), ("mine", 2, True, "x", "key")]
-    assert outlet.reserved == 0
+    assert ledger.window.reserved == 0
     assert ledger.window.unacked == 2
 
 

@@ -121,11 +121,12 @@ def test_a_window_is_shared_by_the_consumers_of_its_channel() -> None:
 def test_a_full_socket_stops_its_consumers_only() -> None:
     outlet = Outlet(limit=1)
     queue = queue_with(b"1", b"2", b"3")
-    queue.add_consumer(consumer("slow", outlet=outlet))
+    slow = consumer("slow", outlet=outlet)
+    queue.add_consumer(slow)
     queue.add_consumer(consumer("fast"))
     assert dispatched(queue) == [("slow", [b"1"]), ("fast", [b"2", b"3"])]
     assert outlet.starved
-    assert outlet.reserved == DELIVERY_OVERHEAD + 1
+    assert slow.window.reserved == DELIVERY_OVERHEAD + 1
 
 
 def test_one_dispatch_has_a_limit_and_says_when_it_ended_it() -> None:
