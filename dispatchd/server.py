@@ -15,8 +15,8 @@ import dispatchd
 from dispatchd.actors.authenticator import may_log_in
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
-from dispatchd.actors.messages import Flush, Shutdown
-from dispatchd.actors.runtime import System
+from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
+from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
@@ -76,6 +76,15 @@ class Server:
         app = make_app(self.system, self._may_log_in, lambda: self._is_ready, self._overview)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port)
+        try:
+            self._listen()
+        except StartError:
+            self._end()
+            raise
+        self._is_ready = True
+
+    def _listen(self) -> None:
+        config = self._config
         for what, server, port in (
             ("AMQP", self._listener, config.amqp_port),
             ("admin", self._admin, config.admin_port),
@@ -85,7 +94,6 @@ class Server:
                 server.start()
             except OSError as error:
                 raise StartError(f"can't listen on the {what} port {port}: {error.strerror or error}") from error
-        self._is_ready = True
 
     @property
     def amqp_port(self) -> int:
@@ -102,18 +110,24 @@ class Server:
         """The port that shows the stacks."""
         return self._debug.port
 
-    def stop(self) -> None:
-        """Accept no more, close connections with 320, commit what is pending; takes 10 seconds at most."""
+    def stop(self) -> bool:
+        """Accept no more, close connections with 320, commit what is pending; takes 10 seconds at most.
+
+        Returns whether everything is on disk.
+        """
         self._is_ready = False
         self._listener.stop()
-        all_gone = self._broker_ref.ask(Shutdown(), timeout=CLOSE_SECONDS)
-        if not (isinstance(all_gone, Event) and all_gone.wait(CLOSE_SECONDS)):
+        if not _done_within(CLOSE_SECONDS, self._broker_ref, Shutdown()):
             logger.warning("some connections did not close in time")
-        flushed = self._broker.persistence.ask(Flush(), timeout=FLUSH_SECONDS)
-        if not (isinstance(flushed, Event) and flushed.wait(FLUSH_SECONDS)):
+        is_flushed = _done_within(FLUSH_SECONDS, self._broker.persistence, Flush())
+        if not is_flushed:
             logger.error("what was pending could not be committed")
-        self._admin.stop()
-        self._debug.stop()
+        self._end()
+        return is_flushed
+
+    def _end(self) -> None:
+        for server in (self._listener, self._admin, self._debug):
+            server.stop()
         for actor in list(self.system.actors.values()):
             actor.end()
         if self._store is not None:
@@ -136,6 +150,16 @@ class Server:
                 {"protocol": "debug", "address": "127.0.0.1", "port": self.debug_port},
             ],
         }
+
+
+def _done_within(seconds: float, ref: Ref, request: ActorMessage) -> bool:
+    """Ask for something whose answer is an event, and wait for that; both together take so many seconds at most."""
+    try:
+        with gevent.Timeout(seconds):
+            event = ref.ask(request)
+            return isinstance(event, Event) and event.wait()
+    except gevent.Timeout:
+        return False
 
 
 def _open_store(config: Config) -> Store:
@@ -167,5 +191,4 @@ def serve(config: Config) -> int:
     )
     stop_asked.wait()
     logger.info("stopping")
-    server.stop()
-    return 0
+    return 0 if server.stop() else 1

@@ -6,17 +6,16 @@ import struct
 from typing import Any
 
 import pytest
+from broker.clients import Inbox, channel_error, get_all, put, round_trip, wait_until
+from broker.clients import publish as publish_to
+from broker.conftest import Fresh, OpenRaw, rabbitmq_differs
+from broker.raw import RawClient
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 from pika.adapters.blocking_connection import BlockingChannel
-
-from broker.clients import Inbox, channel_error, get_all, put, round_trip, wait_until
-from broker.clients import publish as publish_to
-from broker.conftest import Fresh, OpenRaw, rabbitmq_differs
-from broker.raw import RawClient
 
 
 def test_close_ok_reaches_a_client_that_goes_on_sending_after_its_close(raw: OpenRaw) -> None:

@@ -141,7 +141,7 @@ def test_names_lose_carriage_returns_and_line_feeds(catalogue: Catalogue) -> Non
     ],
 )
 def test_an_exchange_declared_differently_is_refused(catalogue: Catalogue, changed: dict[str, Any], text: str) -> None:
-    same = {"durable": True, "arguments": {"alternate-exchange": "ae"}}
+    same: dict[str, Any] = {"durable": True, "arguments": {"alternate-exchange": "ae"}}
     exchange(catalogue, "x", **same)
     refused = refusal(lambda: exchange(catalogue, "x", **{**same, **changed}))
     assert refused == f"406 PRECONDITION_FAILED - inequivalent arg {text}"
@@ -277,7 +277,7 @@ def test_a_queue_is_declared_once(catalogue: Catalogue) -> None:
     ],
 )
 def test_a_queue_declared_differently_is_refused(catalogue: Catalogue, changed: dict[str, Any], text: str) -> None:
-    same = {"durable": True, "arguments": {"x-max-length": 5}}
+    same: dict[str, Any] = {"durable": True, "arguments": {"x-max-length": 5}}
     queue(catalogue, "q", **same)
     refused = refusal(lambda: queue(catalogue, "q", **{**same, **changed}))
     assert refused == f"406 PRECONDITION_FAILED - inequivalent arg {text}"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
@@ -46,7 +47,7 @@ def cut_spare(directory: Path) -> None:
     os.truncate(directory / "data.mdb", pages_end(directory))
 
 
-def change(directory: Path, database: bytes, row: Callable[[lmdb.Transaction, object], object]) -> None:
+def change(directory: Path, database: bytes, row: Callable[[lmdb.Transaction, Any], object]) -> None:
     """Write to a database of the store behind its back."""
     with lmdb.open(str(directory), max_dbs=5) as environment:
         handle = environment.open_db(database)
@@ -120,7 +121,7 @@ def test_a_large_value_without_its_end_is_refused(tmp_path: Path) -> None:
 def test_free_pages_at_the_end_may_be_missing(directory: Path) -> None:
     """LMDB does not write pages that it took and gave back in one transaction, and counts them all the same."""
 
-    def take_and_give_back(transaction: lmdb.Transaction, handle: object) -> None:
+    def take_and_give_back(transaction: lmdb.Transaction, handle: Any) -> None:
         transaction.put(b"large", b"x" * 100 * PAGE, db=handle)
         transaction.delete(b"large", db=handle)
 
