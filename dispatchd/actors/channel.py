@@ -77,6 +77,7 @@ class ChannelActor(Actor):
         self._state = OPENING
         self._backlog: deque[ChannelInput] = deque()
         self._waiting_for: Request | m.Method | None = None
+        self._behind_answer: list[ConsumerCancelled] = []
         self._disconnected = False
         self._subscriber = Subscriber(number, self.ref, self._transport, session.frame_max)
         self._publisher = Publisher(number, self.ref, self._transport, session.catalogue, session.frame_max)
@@ -92,6 +93,10 @@ class ChannelActor(Actor):
         self._advance()
 
     def _advance(self) -> None:
+        if self._waiting_for is None:
+            behind, self._behind_answer = self._behind_answer, []
+            for cancelled in behind:
+                self.on_consumer_cancelled(cancelled)
         while self._backlog and self._waiting_for is None:
             try:
                 self._take(self._backlog.popleft())
@@ -421,7 +426,11 @@ class ChannelActor(Actor):
 
     @receives(ConsumerCancelled)
     def on_consumer_cancelled(self, message: ConsumerCancelled) -> None:
-        """The queue of a consumer is gone; clients that can be told are told."""
+        """The queue of a consumer is gone; clients that can be told are told, after the answer to deleting it."""
+        waiting = self._waiting_for
+        if isinstance(waiting, Request) and isinstance(waiting.method, m.QueueDelete):
+            self._behind_answer.append(message)
+            return
         if self._subscriber.remove(message.consumer) and self._session.client_can("consumer_cancel_notify"):
             self._send(m.BasicCancel(message.consumer.tag, nowait=True))
 

@@ -270,3 +270,21 @@ def test_queues_take_turns_when_the_channel_has_little_room(channel: BlockingCha
         wait_until(channel, lambda tag=tag: sum(len(inbox.bodies) for inbox in inboxes) == tag, lambda: "")
         channel.basic_ack(tag)
     assert all(inbox.bodies for inbox in inboxes)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+def test_who_deletes_a_queue_hears_of_that_before_its_consumer_is_cancelled(
+    raw: OpenRaw, fresh: Fresh, durable: bool
+) -> None:
+    """amqplib closes its channel as soon as a consumer is cancelled."""
+    name = fresh("queue")
+    client = raw()
+    client.open(capabilities={"consumer_cancel_notify": True})
+    client.open_channel()
+    client.send(spec.Queue.Declare(queue=name, durable=durable), 1)
+    client.expect(spec.Queue.DeclareOk)
+    client.send(spec.Basic.Consume(queue=name, consumer_tag="tag"), 1)
+    client.expect(spec.Basic.ConsumeOk)
+    client.send(spec.Queue.Delete(queue=name), 1)
+    client.expect(spec.Queue.DeleteOk)
+    assert client.expect(spec.Basic.Cancel).consumer_tag == "tag"
