@@ -80,7 +80,7 @@ class ChannelActor(Actor):
         self._behind_answer: list[ConsumerCancelled] = []
         self._disconnected = False
         self._subscriber = Subscriber(number, self.ref, self._transport, session.frame_max)
-        self._publisher = Publisher(number, self.ref, self._transport, session.catalogue, session.frame_max)
+        self._publisher = Publisher(number, self.ref, session)
         self._transaction: Transaction | None = None
         self._last_queue = ""
 

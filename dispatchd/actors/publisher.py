@@ -6,16 +6,15 @@ from typing import TYPE_CHECKING
 
 from dispatchd.actors.messages import Accepted, Committed, Released, Route, Routed
 from dispatchd.amqp.encoder import encode_return
-from dispatchd.amqp.errors import NO_ROUTE, ChannelException
+from dispatchd.amqp.errors import NO_ROUTE
 from dispatchd.model.confirms import ConfirmLedger
-from dispatchd.model.publishes import by_exchange
+from dispatchd.model.publishes import by_exchange, publishable
 from dispatchd.model.router import Publishing
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
-    from dispatchd.actors.transport import Transport
+    from dispatchd.actors.session import Session
     from dispatchd.amqp.message import Message
-    from dispatchd.model.catalogue import Catalogue
 
 
 class Publisher:
@@ -24,12 +23,13 @@ class Publisher:
     `unaccepted` publishings are not in all of their queues yet, `unsettled` ones have confirms or commits to come.
     """
 
-    def __init__(self, number: int, ref: Ref, transport: Transport, catalogue: Catalogue, frame_max: int) -> None:
+    def __init__(self, number: int, ref: Ref, session: Session) -> None:
         self._number = number
         self._ref = ref
-        self._transport = transport
-        self._catalogue = catalogue
-        self._frame_max = frame_max
+        self._transport = session.transport
+        self._catalogue = session.catalogue
+        self._frame_max = session.frame_max
+        self._user = session.user
         self._outstanding_credit = 0
         self._has_ended = False
         self.confirms: ConfirmLedger | None = None
@@ -60,20 +60,16 @@ class Publisher:
     def publish(self, messages: list[Message]) -> None:
         """Send messages on their way; the credit that is owed for them comes back with the answers.
 
-        Raises NotFound or AccessRefused for the first message that can't be published; those before it are on their
-        way then, and those behind it are not.
+        Raises an AmqpError for the first message that can't be published; those before it are on their way then, and
+        those behind it are not.
         """
+        messages, error = publishable(messages, self._user, self._catalogue)
         if self.confirms is not None:
             self.confirms.number(messages)
-        groups = by_exchange(messages)
-        for name, group, _ in groups:
-            try:
-                self._catalogue.exchange_to_publish_to(name)
-            except ChannelException:
-                self.publish(messages[: messages.index(group[0])])
-                raise
-        for name, group, cost in groups:
+        for name, group, cost in by_exchange(messages):
             self._send(name, Publishing(self._ref, group, cost, self.confirms is not None))
+        if error is not None:
+            raise error
 
     def publish_transaction(self, messages: list[Message]) -> None:
         """Send what a transaction gathered, to be settled only when the persistent ones are on disk (tx.commit).
@@ -93,8 +89,9 @@ class Publisher:
 
     def check(self, messages: list[Message]) -> None:
         """Raise what publishing these would raise, without doing it."""
-        for name, _, _ in by_exchange(messages):
-            self._catalogue.exchange_to_publish_to(name)
+        _, error = publishable(messages, self._user, self._catalogue)
+        if error is not None:
+            raise error
 
     def routed(self, answer: Routed) -> None:
         """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""

@@ -2,25 +2,76 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Final
+
 from mypy_extensions import i64
 
-from dispatchd.amqp.errors import NotImplementedByServer
-from dispatchd.amqp.message import Message
+from dispatchd.amqp.errors import AmqpError, NotImplementedByServer, PreconditionFailed
+from dispatchd.amqp.properties import (
+    FLAG_DELIVERY_MODE,
+    FLAG_EXPIRATION,
+    FLAG_USER_ID,
+    decode_properties,
+    delivery_mode,
+    property_flags,
+)
+from dispatchd.model.expiration import parse_expiration
+
+if TYPE_CHECKING:
+    from dispatchd.amqp.message import Message
+    from dispatchd.model.catalogue import Catalogue
+
+TRANSIENT: Final = 1
+_CHECKED: Final = FLAG_USER_ID | FLAG_EXPIRATION
+
+
+def publishable(messages: list[Message], user: str, catalogue: Catalogue) -> tuple[list[Message], AmqpError | None]:
+    """The messages before the first that can't be published by `user`, and what is wrong with that one.
+
+    Checks are made in RabbitMQ's order and have its texts (rabbit_channel).
+    """
+    exchange: str | None = None
+    position: i64 = 0
+    try:
+        for message in messages:
+            if message.immediate:
+                raise NotImplementedByServer("immediate=true")
+            if message.exchange != exchange:
+                catalogue.exchange_to_publish_to(message.exchange)
+                exchange = message.exchange
+            flags = property_flags(message.header)
+            if flags & _CHECKED:
+                _check_properties(message, user)
+            if flags & FLAG_DELIVERY_MODE and not message.persistent:
+                _check_delivery_mode(message)
+            position += 1
+    except AmqpError as error:
+        return messages[:position], error
+    return messages, None
+
+
+def _check_properties(message: Message, user: str) -> None:
+    properties = decode_properties(message.header)
+    if properties.user_id is not None and properties.user_id != user:
+        raise PreconditionFailed(f"user_id property set to '{properties.user_id}' but authenticated user was '{user}'")
+    if properties.expiration is not None:
+        parse_expiration(properties.expiration)
+
+
+def _check_delivery_mode(message: Message) -> None:
+    mode = delivery_mode(message.header)
+    if mode != TRANSIENT:
+        raise PreconditionFailed(f"invalid message: {{delivery_mode_unknown,{mode}}}")
 
 
 def by_exchange(messages: list[Message]) -> list[tuple[str, list[Message], int]]:
-    """Group messages by exchange, in order: (exchange, messages, their cost in publish credit).
-
-    Raises NotImplementedByServer (540) for `immediate`, as RabbitMQ does.
-    """
+    """Group messages by exchange, in order: (exchange, messages, their cost in publish credit)."""
     groups: dict[str, list[Message]] = {}
     costs: dict[str, int] = {}
     exchange: str = ""
     group: list[Message] = []
     cost: i64 = 0
     for message in messages:
-        if message.immediate:
-            raise NotImplementedByServer("immediate=true")
         if not group or message.exchange != exchange:
             if group:
                 costs[exchange] = cost

@@ -3,8 +3,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from unit.model.consuming import message
 
-from dispatchd.amqp.errors import NotImplementedByServer
-from dispatchd.model.publishes import by_exchange, mandatory
+from dispatchd.amqp.errors import AmqpError
+from dispatchd.amqp.message import Message, make_message
+from dispatchd.amqp.properties import Properties
+from dispatchd.model.catalogue import Catalogue
+from dispatchd.model.publishes import by_exchange, mandatory, publishable
+
+
+@pytest.fixture
+def catalogue() -> Catalogue:
+    return Catalogue("/", bytes, lambda: 1)
+
+
+def published(exchange: str = "", properties: Properties | None = None) -> Message:
+    return make_message(exchange, "key", properties or Properties(), b"")
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from([0, 1, 1023, 1024, 5000]))))
@@ -18,15 +30,58 @@ def test_each_exchange_gets_its_messages_in_order_and_their_cost(published: list
         assert cost == sum(1 + len(one.body) // 1024 for one in expected)
 
 
-def test_nothing_published_is_no_group() -> None:
+def test_nothing_published_is_no_group(catalogue: Catalogue) -> None:
     assert by_exchange([]) == []
+    assert publishable([], "guest", catalogue) == ([], None)
 
 
-def test_immediate_is_not_implemented() -> None:
-    immediate = message()
-    immediate.immediate = True
-    with pytest.raises(NotImplementedByServer, match="immediate=true"):
-        by_exchange([message(), immediate])
+def test_what_is_right_may_be_published(catalogue: Catalogue) -> None:
+    messages = [
+        published(),
+        published("amq.fanout", Properties(user_id="guest", expiration="0", delivery_mode=1)),
+        published("", Properties(user_id="guest", delivery_mode=2)),
+    ]
+    assert publishable(messages, "guest", catalogue) == (messages, None)
+
+
+def immediate() -> Message:
+    message = published()
+    message.immediate = True
+    return message
+
+
+REFUSED = [
+    (immediate(), "NOT_IMPLEMENTED - immediate=true"),
+    (published("none"), "NOT_FOUND - no exchange 'none' in vhost '/'"),
+    (published("none", Properties(user_id="x")), "NOT_FOUND - no exchange 'none' in vhost '/'"),
+    (
+        published("amq.rabbitmq.trace"),
+        "ACCESS_REFUSED - cannot publish to internal exchange 'amq.rabbitmq.trace' in vhost '/'",
+    ),
+    (
+        published("", Properties(user_id="x", expiration="y")),
+        "PRECONDITION_FAILED - user_id property set to 'x' but authenticated user was 'guest'",
+    ),
+    (
+        published("", Properties(user_id="guest", expiration="y", delivery_mode=3)),
+        "PRECONDITION_FAILED - invalid expiration 'y': no_integer",
+    ),
+    (
+        published("", Properties(delivery_mode=3)),
+        "PRECONDITION_FAILED - invalid message: {delivery_mode_unknown,3}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("refused", "text"), REFUSED)
+def test_what_comes_before_a_message_that_is_refused_is_published(
+    catalogue: Catalogue, refused: Message, text: str
+) -> None:
+    before = [published(), published("amq.fanout")]
+    messages, error = publishable([*before, refused, published(), published("none")], "guest", catalogue)
+    assert messages == before
+    assert isinstance(error, AmqpError)
+    assert error.text == text
 
 
 def test_mandatory_messages_are_picked_in_order() -> None:

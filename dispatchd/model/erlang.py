@@ -1,0 +1,29 @@
+"""Strings as Erlang's `~p` prints them, for reply texts that are RabbitMQ's."""
+
+from typing import Final
+
+_ESCAPES: Final = {0x22: '\\"', 0x5C: "\\\\", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e"}
+
+
+def shown_string(text: str) -> str:
+    """A list of octets: in quotes if Latin-1 has a sign for each of them, otherwise their numbers in brackets."""
+    octets = text.encode()
+    return f"[{_numbers(octets)}]" if not octets or not _is_printable(octets) else _quoted(octets)
+
+
+def shown_binary(text: str) -> str:
+    """The same for a binary."""
+    octets = text.encode()
+    return f"<<{_quoted(octets) if octets and _is_printable(octets) else _numbers(octets)}>>"
+
+
+def _is_printable(octets: bytes) -> bool:
+    return all(0x20 <= octet <= 0x7E or octet >= 0xA0 or octet in _ESCAPES for octet in octets)
+
+
+def _numbers(octets: bytes) -> str:
+    return ",".join(str(octet) for octet in octets)
+
+
+def _quoted(octets: bytes) -> str:
+    return f'"{octets.decode().translate(_ESCAPES)}"'
