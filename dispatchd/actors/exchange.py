@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from dispatchd.actors.messages import Bind, Enqueue, Retire, Route, Routed, Unbind
 from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.model.arguments import ALTERNATE_EXCHANGE
 from dispatchd.model.binding import Binding
 from dispatchd.model.exchanges.default import DefaultRoutes
 from dispatchd.model.exchanges.types import make_routing_table
@@ -13,6 +14,7 @@ from dispatchd.model.publishes import mandatory
 from dispatchd.model.router import Router, unroutable
 
 if TYPE_CHECKING:
+    from dispatchd.model.binding import Destination
     from dispatchd.model.catalogue import Catalogue
     from dispatchd.model.definitions import ExchangeDefinition
 
@@ -26,6 +28,7 @@ class ExchangeActor(Actor):
         super().__init__(system, definition.name or "(default)", vhost)
         self._definition = definition
         self._catalogue = catalogue
+        self._alternate: str = definition.arguments.get(ALTERNATE_EXCHANGE, "")
         self._router = self._make_router()
         self._published_in = 0
         self._published_out = 0
@@ -43,7 +46,7 @@ class ExchangeActor(Actor):
         """Hand messages to the queues, and to other exchanges, that the bindings name."""
         publishing = message.publishing
         self._published_in += len(message.messages)
-        for destination, messages in self._router.route(message.messages):
+        for destination, messages in self._router.route(message.messages, self._find_alternate()):
             self._published_out += len(messages)
             if destination.is_queue:
                 publishing.awaiting += 1
@@ -56,6 +59,13 @@ class ExchangeActor(Actor):
             returned = mandatory(unroutable(publishing.messages))
             if returned or not publishing.awaiting:
                 publishing.channel.tell(Routed(publishing, returned))
+
+    def _find_alternate(self) -> Destination | None:
+        """The alternate exchange. There need not be one with that name, and the default exchange is none."""
+        if not self._alternate:
+            return None
+        exchange = self._catalogue.exchanges.get(self._alternate)
+        return None if exchange is None else exchange.destination
 
     @receives(Bind)
     def on_bind(self, message: Bind) -> None:

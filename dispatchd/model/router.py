@@ -53,17 +53,25 @@ class Router:
     def __init__(self, table: RoutingTable) -> None:
         self.table = table
 
-    def route(self, messages: list[Message]) -> Routes:
+    def route(self, messages: list[Message], alternate: Destination | None = None) -> Routes:
         """Pairs of destination and the messages for it, in their order; counts the queues in `message.queues`.
 
-        The lists may be shared between destinations and with the argument: callers only read them.
+        What no binding matches goes to the exchange `alternate`, if there is one. The lists may be shared between
+        destinations and with the argument: callers only read them.
         """
         if self.table.leads_to_exchanges:
-            return self._route_once_each(messages)
+            return self._route_once_each(messages, alternate)
         for message in messages:
             if message.visited is not None:
-                return self._route_once_each(messages)
-        return self._route_to_queues(messages)
+                return self._route_once_each(messages, alternate)
+        routes = self._route_to_queues(messages)
+        if alternate is not None:
+            unmatched = unroutable(messages)
+            if unmatched:
+                for message in unmatched:
+                    message.visited = {alternate}
+                routes.append((alternate, unmatched))
+        return routes
 
     def _route_to_queues(self, messages: list[Message]) -> Routes:
         """Where all destinations are queues, nothing comes back here, and only changes of the result matter."""
@@ -88,14 +96,17 @@ class Router:
         _extend(groups, found, messages[start:])
         return list(groups.items())
 
-    def _route_once_each(self, messages: list[Message]) -> Routes:
+    def _route_once_each(self, messages: list[Message], alternate: Destination | None) -> Routes:
         """On a way through several exchanges a message visits each destination once: diamonds and loops are legal."""
         groups: dict[Destination, list[Message]] = {}
         for message in messages:
             visited = message.visited
             if visited is None:
                 visited = message.visited = set()
-            for destination in self.table.match(message):
+            matched = self.table.match(message)
+            if not matched and alternate is not None:
+                matched = [alternate]
+            for destination in matched:
                 if destination in visited:
                     continue
                 visited.add(destination)

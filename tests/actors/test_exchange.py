@@ -111,3 +111,30 @@ def test_a_deleted_exchange_lets_go_of_what_waits(world: World, client: Client, 
     assert client.expect(spec.Basic.Nack, 1).delivery_tag == 1
     client.transport.assert_all_credit_is_back()
     assert world.actor(QueueActor).snapshot()["messages"] == 0
+
+
+def test_an_alternate_exchange_takes_what_nobody_takes_when_there_is_one(client: Client) -> None:
+    ae: Any = {"alternate-exchange": "ae"}
+    client.call(1, spec.Exchange.Declare(exchange="x", exchange_type="direct", arguments=ae), spec.Exchange.DeclareOk)
+    client.call(1, spec.Queue.Declare(queue="q"), spec.Queue.DeclareOk)
+    client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+    client.publish(1, b"no alternate", exchange="x", mandatory=True)
+    assert client.returned()[1] == b"no alternate"
+    client.expect(spec.Basic.Ack, 1)
+    client.call(1, spec.Exchange.Declare(exchange="ae", exchange_type="fanout", internal=True), spec.Exchange.DeclareOk)
+    client.call(1, spec.Queue.Bind(queue="q", exchange="ae"), spec.Queue.BindOk)
+    client.publish(1, b"alternate", exchange="x", mandatory=True)
+    client.expect(spec.Basic.Ack, 1)
+    assert client.get()[1] == b"alternate"
+    client.transport.assert_all_credit_is_back()
+
+
+def test_a_failed_alternate_exchange_nacks(world: World, client: Client) -> None:
+    ae: Any = {"alternate-exchange": "ae"}
+    client.call(1, spec.Exchange.Declare(exchange="x", exchange_type="direct", arguments=ae), spec.Exchange.DeclareOk)
+    client.call(1, spec.Exchange.Declare(exchange="ae", exchange_type="fanout"), spec.Exchange.DeclareOk)
+    client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+    with failing(world.actor(ExchangeActor, "ae"), Route, ValueError):
+        client.publish(1, b"refused", exchange="x")
+        client.expect(spec.Basic.Nack, 1)
+    client.transport.assert_all_credit_is_back()

@@ -3,10 +3,29 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from broker.clients import channel_error, get_all, publish
-from broker.conftest import Connect
+from broker.clients import channel_error, depth, get, get_all, publish
+from broker.conftest import Connect, Fresh
 from pika import BasicProperties
 from pika.adapters.blocking_connection import BlockingChannel
+
+
+class Returns:
+    """What comes back because no queue took it."""
+
+    def __init__(self, channel: BlockingChannel) -> None:
+        self.deliveries: list[tuple[bytes, BasicProperties]] = []
+        self._channel = channel
+        channel.add_on_return_callback(lambda _channel, _method, properties, body: self._take(properties, body))
+
+    def _take(self, properties: BasicProperties, body: bytes) -> None:
+        self.deliveries.append((body, properties))
+
+    def all(self) -> list[bytes]:
+        """The bodies of all that came back of what was published so far."""
+        self._channel.exchange_delete("there is none of this name")  # its answer comes behind them
+        self._channel.connection.process_data_events(time_limit=0)
+        return [body for body, _ in self.deliveries]
+
 
 # Properties that are checked when a message is published
 
@@ -39,3 +58,76 @@ def test_a_refused_property_closes_the_channel_behind_what_came_before(
         publish(publisher, queue, b"behind")
         publisher.queue_declare(queue, passive=True)
     assert get_all(channel, queue) == [b"before"]
+
+
+# Alternate exchange
+
+
+def declare(channel: BlockingChannel, name: str, kind: str = "fanout", *, alternate: str | None = None) -> str:
+    arguments = {} if alternate is None else {"alternate-exchange": alternate}
+    channel.exchange_declare(name, kind, arguments=arguments)
+    return name
+
+
+def bound_queue(channel: BlockingChannel, name: str, exchange: str, key: str = "") -> str:
+    channel.queue_declare(name, exclusive=True)
+    channel.queue_bind(name, exchange, key)
+    return name
+
+
+@pytest.mark.parametrize("kind", ["direct", "topic", "fanout", "headers"])
+def test_what_nothing_matches_goes_to_the_alternate_exchange(channel: BlockingChannel, fresh: Fresh, kind: str) -> None:
+    ae = declare(channel, fresh("ae"))
+    caught = bound_queue(channel, fresh("caught"), ae)
+    x = declare(channel, fresh("x"), kind, alternate=ae)
+    channel.basic_publish(x, "k", b"caught")
+    taken = bound_queue(channel, fresh("taken"), x, "k")
+    channel.basic_publish(x, "k", b"taken")
+    assert (get_all(channel, caught), get_all(channel, taken)) == ([b"caught"], [b"taken"])
+
+
+def test_a_chain_of_alternates_one_of_which_loops(channel: BlockingChannel, fresh: Fresh) -> None:
+    x, y, z = fresh("x"), fresh("y"), fresh("z")
+    for name, alternate in ((x, y), (y, z), (z, x)):
+        declare(channel, name, "direct", alternate=alternate)
+    q = bound_queue(channel, fresh("q"), z, "k")
+    returns = Returns(channel)
+    channel.basic_publish(x, "k", b"taken", mandatory=True)
+    channel.basic_publish(x, "other", b"returned", mandatory=True)
+    assert returns.all() == [b"returned"]
+    assert get_all(channel, q) == [b"taken"]
+
+
+@pytest.mark.parametrize("alternate", ["missing", ""])
+def test_an_alternate_that_leads_nowhere(channel: BlockingChannel, queue: str, fresh: Fresh, alternate: str) -> None:
+    x = declare(channel, fresh("x"), alternate=fresh(alternate) if alternate else "")
+    returns = Returns(channel)
+    channel.basic_publish(x, queue, b"returned", mandatory=True)
+    assert returns.all() == [b"returned"]
+    channel.confirm_delivery()
+    channel.basic_publish(x, queue, b"confirmed")
+    assert get(channel, queue) is None
+
+
+def test_an_exchange_behind_another_has_its_own_alternate(channel: BlockingChannel, fresh: Fresh) -> None:
+    ae = declare(channel, fresh("ae"))
+    y = declare(channel, fresh("y"), "direct", alternate=ae)
+    x = declare(channel, fresh("x"))
+    channel.exchange_bind(y, x)
+    by_x, by_ae = bound_queue(channel, fresh("by-x"), x), bound_queue(channel, fresh("by-ae"), ae)
+    channel.basic_publish(x, "k", b"both")
+    assert (get_all(channel, by_x), get_all(channel, by_ae)) == ([b"both"], [b"both"])
+
+
+def test_an_alternate_is_deleted_and_declared_again(channel: BlockingChannel, fresh: Fresh) -> None:
+    ae = declare(channel, fresh("ae"))
+    x = declare(channel, fresh("x"), alternate=ae)
+    q = bound_queue(channel, fresh("q"), ae)
+    channel.basic_publish(x, "", b"1")
+    channel.exchange_delete(ae)
+    channel.basic_publish(x, "", b"2")
+    assert depth(channel, q) == 1
+    declare(channel, ae)
+    channel.queue_bind(q, ae)
+    channel.basic_publish(x, "", b"3")
+    assert get_all(channel, q) == [b"1", b"3"]

@@ -89,6 +89,7 @@ class Exchanges:
     def __init__(self, names: str) -> None:
         self.tables: dict[str, RoutingTable] = {name: make_routing_table("fanout") for name in names}
         self.destinations = {name: Destination("exchange", name) for name in names}
+        self.alternates: dict[str, Destination] = {}
         self.hops = 0
 
     def bind(self, source: str, *destinations: str | Destination) -> None:
@@ -103,7 +104,7 @@ class Exchanges:
             name, messages = journey.popleft()
             self.hops += 1
             assert self.hops < 50, "the batch goes round in circles"
-            for destination, routed in Router(self.tables[name]).route(messages):
+            for destination, routed in Router(self.tables[name]).route(messages, self.alternates.get(name)):
                 if destination.is_queue:
                     taken.setdefault(destination.name, []).extend(m.routing_key for m in routed)
                 else:
@@ -131,6 +132,47 @@ def test_a_loop_delivers_once_and_ends() -> None:
     batch = [message("1"), message("2")]
     assert exchanges.publish("a", batch) == {"p": ["1", "2"], "q": ["1", "2"]}
     assert unroutable(batch) == []
+
+
+def test_what_no_binding_matches_goes_to_the_alternate_exchange() -> None:
+    table = make_routing_table("direct")
+    q, alternate = queue("q"), Destination("exchange", "ae")
+    bind(table, q, "k")
+    batch = [message(key) for key in ("k", "other", "k", "another")]
+    assert Router(table).route(batch, alternate) == [(q, [batch[0], batch[2]]), (alternate, [batch[1], batch[3]])]
+    assert unroutable(batch) == [batch[1], batch[3]]
+    matched = [message("k")]
+    assert Router(table).route(matched, alternate) == [(q, matched)]
+
+
+@pytest.mark.parametrize("bound_to", ["a queue", "an exchange"])
+def test_an_exchange_that_matches_nothing_has_its_own_alternate_whatever_others_match(bound_to: str) -> None:
+    exchanges = Exchanges("abcd")
+    p, q = queue("p"), queue("q")
+    exchanges.bind("a", "b", p)
+    exchanges.alternates["a"] = exchanges.destinations["d"]
+    exchanges.alternates["b"] = exchanges.destinations["c"]
+    if bound_to == "an exchange":
+        exchanges.bind("c", "d")
+        exchanges.bind("d", q)
+    else:
+        exchanges.bind("c", q)
+    batch = [message("1"), message("2")]
+    assert exchanges.publish("a", batch) == {"p": ["1", "2"], "q": ["1", "2"]}
+    assert unroutable(batch) == []
+
+
+def test_a_loop_of_alternates_ends() -> None:
+    exchanges = Exchanges("ab")
+    exchanges.alternates = {"a": exchanges.destinations["b"], "b": exchanges.destinations["a"]}
+    batch = [message("1"), message("2")]
+    assert exchanges.publish("a", batch) == {}
+    assert unroutable(batch) == batch
+    itself = Exchanges("a")
+    itself.alternates = {"a": itself.destinations["a"]}
+    batch = [message("1")]
+    assert itself.publish("a", batch) == {}
+    assert unroutable(batch) == batch
 
 
 def test_exchanges_do_not_count_as_queues() -> None:
