@@ -19,6 +19,7 @@ class Message:
         "address",
         "body",
         "content_stored",
+        "copy_keys",
         "exchange",
         "header",
         "immediate",
@@ -53,7 +54,8 @@ class Message:
         self.persistent: bool = persistent
         self.sequence: i64 = 0  # the publisher's confirm number, 0 = not confirmed
         self.queues: i64 = 0  # how many queues took it
-        self.visited: set[Any] | None = None  # destinations that exchange-to-exchange routing already reached
+        self.copy_keys: list[str] | None = None  # further routing keys, which CC and BCC have named
+        self.visited: set[Any] | None = None  # destinations already reached, if there may be several ways to one
         self.message_id: i64 = 0  # under which it is stored, 0 = not stored
         self.content_stored: bool = False  # whether the store has it on its own, for several queue entries
         self.stored_references: i64 = 0  # how many stored queue entries name it

@@ -10,11 +10,13 @@ from dispatchd.amqp.errors import AmqpError, NotImplementedByServer, Preconditio
 from dispatchd.amqp.properties import (
     FLAG_DELIVERY_MODE,
     FLAG_EXPIRATION,
+    FLAG_HEADERS,
     FLAG_USER_ID,
     decode_properties,
     delivery_mode,
     property_flags,
 )
+from dispatchd.model.copies import address_copies
 from dispatchd.model.expiration import parse_expiration
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ _CHECKED: Final = FLAG_USER_ID | FLAG_EXPIRATION
 def publishable(messages: list[Message], user: str, catalogue: Catalogue) -> tuple[list[Message], AmqpError | None]:
     """The messages before the first that can't be published by `user`, and what is wrong with that one.
 
-    Checks are made in RabbitMQ's order and have its texts (rabbit_channel).
+    Their CC and BCC headers are taken note of. Checks are made in RabbitMQ's order and have its texts (rabbit_channel).
     """
     exchange: str | None = None
     position: i64 = 0
@@ -44,6 +46,8 @@ def publishable(messages: list[Message], user: str, catalogue: Catalogue) -> tup
                 _check_properties(message, user)
             if flags & FLAG_DELIVERY_MODE and not message.persistent:
                 _check_delivery_mode(message)
+            if flags & FLAG_HEADERS:
+                address_copies(message)
             position += 1
     except AmqpError as error:
         return messages[:position], error

@@ -103,7 +103,7 @@ class Router:
             visited = message.visited
             if visited is None:
                 visited = message.visited = set()
-            matched = self.table.match(message)
+            matched = self._match_all_keys(message)
             if not matched and alternate is not None:
                 matched = [alternate]
             for destination in matched:
@@ -118,6 +118,16 @@ class Router:
                 else:
                     taken.append(message)
         return list(groups.items())
+
+    def _match_all_keys(self, message: Message) -> list[Destination]:
+        """The destinations for the message and its copies; there may be repetitions."""
+        matched = self.table.match(message)
+        if message.copy_keys is None or not self.table.by_key_only:
+            return matched
+        matched = matched.copy()
+        for key in message.copy_keys:
+            matched.extend(self.table.match(Message(message.exchange, key, message.address, message.header)))
+        return matched
 
 
 def _extend(groups: dict[Destination, list[Message]], destinations: list[Destination], run: list[Message]) -> None:

@@ -44,6 +44,8 @@ REFUSED = [
     ({"expiration": "-1"}, "invalid expiration '-1': {value_negative,-1}"),
     ({"expiration": "315360000001"}, "invalid expiration '315360000001': {value_too_large,315360000001}"),
     ({"delivery_mode": 3}, "invalid message: {delivery_mode_unknown,3}"),
+    ({"headers": {"CC": "x"}}, 'invalid message: {unacceptable_type_in_header,"CC",longstr}'),
+    ({"headers": {"BCC": 1}}, 'invalid message: {unacceptable_type_in_header,"BCC",signedint}'),
 ]
 
 
@@ -131,3 +133,51 @@ def test_an_alternate_is_deleted_and_declared_again(channel: BlockingChannel, fr
     channel.queue_bind(q, ae)
     channel.basic_publish(x, "", b"3")
     assert get_all(channel, q) == [b"1", b"3"]
+
+
+# CC and BCC: sender-selected distribution
+
+
+def test_copies_go_to_the_queues_that_cc_and_bcc_name(channel: BlockingChannel, fresh: Fresh) -> None:
+    names = [fresh(name) for name in ("to", "cc", "bcc", "other")]
+    for name in names:
+        channel.queue_declare(name, exclusive=True)
+    to, cc, bcc, other = names
+    properties = BasicProperties(
+        headers={"CC": [cc, to, cc, fresh("missing"), 1], "BCC": [bcc, cc], "kept": "yes"}, delivery_mode=2
+    )
+    channel.basic_publish("", to, b"x", properties)
+    assert get_all(channel, other) == []
+    for name in (to, cc, bcc):
+        method, received, body = channel.basic_get(name, auto_ack=True)
+        assert (body, method.routing_key, method.message_count) == (b"x", to, 0)
+        assert received.headers == {"CC": [cc, to, cc, fresh("missing"), 1], "kept": "yes"}
+        assert received.delivery_mode == 2
+
+
+def test_copies_alone_keep_a_message_from_coming_back(channel: BlockingChannel, queue: str) -> None:
+    returns = Returns(channel)
+    channel.basic_publish("", "", b"taken", BasicProperties(headers={"BCC": [queue]}), mandatory=True)
+    hidden: dict[str, Any] = {"BCC": ["missing"], "CC": ["missing"]}
+    channel.basic_publish("amq.direct", "", b"returned", BasicProperties(headers=hidden), mandatory=True)
+    assert returns.all() == [b"returned"]
+    assert returns.deliveries[0][1].headers == {"CC": ["missing"]}
+    assert get_all(channel, queue) == [b"taken"]
+
+
+def test_copies_go_through_exchanges_too(channel: BlockingChannel, fresh: Fresh) -> None:
+    x, y = declare(channel, fresh("x"), "topic"), declare(channel, fresh("y"), "direct")
+    channel.exchange_bind(y, x, "a.*")
+    by_topic, by_both = bound_queue(channel, fresh("by-topic"), x, "a.b"), bound_queue(channel, fresh("q"), y, "a.b")
+    channel.queue_bind(by_both, x, "#")
+    channel.basic_publish(x, "c", b"1", BasicProperties(headers={"CC": ["a.b", "a.c"]}))
+    channel.basic_publish(x, "c", b"2")
+    assert (get_all(channel, by_topic), get_all(channel, by_both)) == ([b"1"], [b"1", b"2"])
+
+
+def test_copies_of_a_transaction(channel: BlockingChannel, connect: Connect, queue: str, fresh: Fresh) -> None:
+    transaction = connect().channel()
+    transaction.tx_select()
+    transaction.basic_publish("", fresh("missing"), b"x", BasicProperties(headers={"BCC": [queue]}))
+    transaction.tx_commit()
+    assert get_all(channel, queue) == [b"x"]

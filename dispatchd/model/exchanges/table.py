@@ -16,7 +16,8 @@ def distinct_destinations(bindings: Iterable[Binding]) -> list[Destination]:
 class RoutingTable:
     """The bindings of one exchange. Subclasses say what they match by `added`, `removed` and `match`.
 
-    `by_key_only`: the result of `match` depends on nothing of the message but its routing key.
+    `by_key_only`: the result of `match` depends on nothing of the message but its routing key. Only then do the keys
+    of its copies count.
     """
 
     by_key_only: bool = True

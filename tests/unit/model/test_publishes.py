@@ -50,6 +50,12 @@ def immediate() -> Message:
     return message
 
 
+def test_copies_are_addressed(catalogue: Catalogue) -> None:
+    message = published("", Properties(headers={"CC": ["other"]}))
+    assert publishable([message], "guest", catalogue) == ([message], None)
+    assert message.copy_keys == ["other"]
+
+
 REFUSED = [
     (immediate(), "NOT_IMPLEMENTED - immediate=true"),
     (published("none"), "NOT_FOUND - no exchange 'none' in vhost '/'"),
@@ -69,6 +75,10 @@ REFUSED = [
     (
         published("", Properties(delivery_mode=3)),
         "PRECONDITION_FAILED - invalid message: {delivery_mode_unknown,3}",
+    ),
+    (
+        published("", Properties(headers={"BCC": "other"})),
+        'PRECONDITION_FAILED - invalid message: {unacceptable_type_in_header,"BCC",longstr}',
     ),
 ]
 
