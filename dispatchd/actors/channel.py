@@ -20,6 +20,7 @@ from dispatchd.actors.messages import (
     Disconnected,
     Done,
     Drained,
+    Enqueue,
     Got,
     Released,
     Request,
@@ -31,6 +32,7 @@ from dispatchd.actors.messages import (
     Unsubscribe,
 )
 from dispatchd.actors.publisher import Publisher
+from dispatchd.actors.requester import Requester
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.subscriber import Subscriber
 from dispatchd.amqp import methods as m
@@ -45,7 +47,9 @@ from dispatchd.amqp.errors import (
     Unavailable,
 )
 from dispatchd.amqp.method_codec import encode_method
+from dispatchd.model.direct_replies import REPLY_TO
 from dispatchd.model.ledger import acknowledgement
+from dispatchd.model.names import clean_name
 from dispatchd.model.transaction import Transaction
 
 if TYPE_CHECKING:
@@ -81,6 +85,7 @@ class ChannelActor(Actor):
         self._disconnected = False
         self._subscriber = Subscriber(number, self.ref, self._transport, session.frame_max)
         self._publisher = Publisher(number, self.ref, session)
+        self._requester = Requester(number, self.ref, session)
         self._transaction: Transaction | None = None
         self._last_queue = ""
 
@@ -188,6 +193,16 @@ class ChannelActor(Actor):
             raise NotFound("no previously declared queue")
         return self._last_queue
 
+    def _on_declare_queue(self, method: m.QueueDeclare) -> None:
+        if not method.queue.startswith(REPLY_TO):
+            self._ask_vhost(method)
+            return
+        name = clean_name(method.queue)
+        if not self._session.catalogue.reply_addresses.can_be_declared(name):
+            self._session.catalogue.existing_queue(name, self._session.owner)  # there is none, and this says so
+        self._last_queue = name
+        self._answer(method, m.QueueDeclareOk(name, message_count=0, consumer_count=1))
+
     def _on_queue_method(self, method: Any) -> None:
         self._ask_vhost(replace(method, queue=self._named_queue(method.queue)))
 
@@ -204,11 +219,25 @@ class ChannelActor(Actor):
         self._send(m.BasicQosOk())
 
     def _on_consume(self, method: m.BasicConsume) -> None:
-        consumer = self._subscriber.new_consumer(method)
         method = replace(method, queue=self._named_queue(method.queue))
+        if method.queue == REPLY_TO:
+            self._consume_replies(method)
+            return
+        consumer = self._subscriber.new_consumer(method)
         self._ask(Subscribe(self.ref, method, self._session.owner, consumer))
 
+    def _consume_replies(self, method: m.BasicConsume) -> None:
+        tag = self._subscriber.tag_for(method)
+        self._requester.check(no_ack=method.no_ack)
+        self._requester.consume(tag)
+        self._publisher.reply_address = self._requester.address
+        self._answer(method, m.BasicConsumeOk(tag))
+
     def _on_cancel(self, method: m.BasicCancel) -> None:
+        if self._requester.cancel(method.consumer_tag):
+            self._publisher.reply_address = ""
+            self._answer(method, m.BasicCancelOk(method.consumer_tag))
+            return
         consumer = self._subscriber.find(method.consumer_tag)
         if consumer is None:
             self._answer(method, m.BasicCancelOk(method.consumer_tag))
@@ -290,7 +319,7 @@ class ChannelActor(Actor):
         m.ExchangeDelete: _ask_vhost,
         m.ExchangeBind: _ask_vhost,
         m.ExchangeUnbind: _ask_vhost,
-        m.QueueDeclare: _ask_vhost,
+        m.QueueDeclare: _on_declare_queue,
         m.QueueBind: _on_bind_queue,
         m.QueueUnbind: _on_bind_queue,
         m.QueuePurge: _on_queue_method,
@@ -424,6 +453,11 @@ class ChannelActor(Actor):
         else:
             message.refuse("the channel is closed")
 
+    @receives(Enqueue)
+    def on_enqueue(self, message: Enqueue) -> None:
+        """Answers were published to our reply address."""
+        self._requester.receive(message, self._subscriber.last_tag + 1)
+
     @receives(ConsumerCancelled)
     def on_consumer_cancelled(self, message: ConsumerCancelled) -> None:
         """The queue of a consumer is gone; clients that can be told are told, after the answer to deleting it."""
@@ -438,6 +472,7 @@ class ChannelActor(Actor):
     def on_drained(self, _message: Drained) -> None:
         """The socket takes more deliveries."""
         self._subscriber.wake_queues()
+        self._requester.release()
 
     # The end
 
@@ -466,6 +501,7 @@ class ChannelActor(Actor):
     def _release(self) -> None:
         """Let go of consumers, of what they hold, and of publish credit."""
         self._subscriber.release()
+        self._requester.end()
         self._publisher.end()
         self._transaction = None
         self._waiting_for = None

@@ -35,7 +35,7 @@ class ExchangeActor(Actor):
 
     def _make_router(self) -> Router:
         if not self._definition.name:
-            return Router(DefaultRoutes(self._catalogue.queue_destinations))
+            return Router(DefaultRoutes(self._catalogue.queue_destinations, self._catalogue.reply_addresses))
         table = make_routing_table(self._definition.type)
         for binding in self._catalogue.bindings_from(self._definition.name):
             table.bind(binding)

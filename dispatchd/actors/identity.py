@@ -16,6 +16,7 @@ CAPABILITIES = (
     "authentication_failure_close",
     "basic.nack",
     "consumer_cancel_notify",
+    "direct_reply_to",
     "exchange_exchange_bindings",
     "per_consumer_qos",
     "publisher_confirms",

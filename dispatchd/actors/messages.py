@@ -101,7 +101,7 @@ class Routed(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Enqueue(ActorMessage):
-    """Exchange to queue."""
+    """Exchange to queue, default exchange to a channel with this reply address."""
 
     publishing: Publishing
     messages: list[Message]

@@ -37,6 +37,7 @@ class Publisher:
         self.unsettled = 0
         self.published = 0
         self.is_transaction_partial = False
+        self.reply_address = ""
 
     def begin_confirms(self) -> None:
         """Number what is published from now on (confirm.select)."""
@@ -63,7 +64,7 @@ class Publisher:
         Raises an AmqpError for the first message that can't be published; those before it are on their way then, and
         those behind it are not.
         """
-        messages, error = publishable(messages, self._user, self._catalogue)
+        messages, error = publishable(messages, self._user, self._catalogue, self.reply_address)
         if self.confirms is not None:
             self.confirms.number(messages)
         for name, group, cost in by_exchange(messages):
@@ -89,7 +90,7 @@ class Publisher:
 
     def check(self, messages: list[Message]) -> None:
         """Raise what publishing these would raise, without doing it."""
-        _, error = publishable(messages, self._user, self._catalogue)
+        _, error = publishable(messages, self._user, self._catalogue, self.reply_address)
         if error is not None:
             raise error
 

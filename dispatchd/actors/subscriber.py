@@ -36,16 +36,20 @@ class Subscriber:
 
     # Consumers
 
-    def new_consumer(self, method: m.BasicConsume) -> Consumer:
-        """The consumer that a basic.consume asks for. Raises NotAllowed (530) for a tag that is in use."""
+    def tag_for(self, method: m.BasicConsume) -> str:
+        """The tag of the consumer that a basic.consume asks for. Raises NotAllowed (530) if it is in use."""
         tag = method.consumer_tag
         if tag in self._consumers:
             raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
         if not tag:
             self._tags_given += 1
             tag = f"{TAG_PREFIX}{self._ref.number}.{self._tags_given}"
+        return tag
+
+    def new_consumer(self, method: m.BasicConsume) -> Consumer:
+        """The consumer that a basic.consume asks for. Raises NotAllowed (530) for a tag that is in use."""
         return Consumer(
-            tag,
+            self.tag_for(method),
             self._ref,
             None,
             no_ack=method.no_ack,

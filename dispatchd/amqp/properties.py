@@ -104,6 +104,28 @@ def _long(data: bytes, at: i64) -> i64:
     return ((i64(read_i16_be(data, at)) & 0xFFFF) << 16) | (i64(read_i16_be(data, at + 2)) & 0xFFFF)
 
 
+def find_property(header: bytes, wanted: i64) -> i64:
+    """Where the property `wanted` begins in a content header that `delivery_mode` has accepted; -1 if it is absent."""
+    flags: i64 = property_flags(header)
+    if not flags & wanted:
+        return -1
+    at: i64 = HEADER_FIXED_SIZE
+    flag: i64 = FLAG_CONTENT_TYPE
+    while flag != wanted:
+        if not flags & flag:
+            pass
+        elif flag in (FLAG_DELIVERY_MODE, FLAG_PRIORITY):
+            at += 1
+        elif flag == FLAG_TIMESTAMP:
+            at += 8
+        elif flag == FLAG_HEADERS:
+            at += 4 + _long(header, at)
+        else:
+            at += 1 + i64(header[at])
+        flag >>= 1
+    return at
+
+
 def is_persistent(header: bytes) -> bool:
     """Whether the content header asks for delivery mode 2; False if it is malformed."""
     return delivery_mode(header) == PERSISTENT

@@ -17,6 +17,7 @@ from dispatchd.model.arguments import (
 )
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, BindingKey, Destination, Kind, binding_key
 from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, arguments_from_text
+from dispatchd.model.direct_replies import ReplyAddresses
 from dispatchd.model.exchanges.headers import check_headers_binding
 from dispatchd.model.exchanges.types import check_exchange_type
 from dispatchd.model.names import (
@@ -63,6 +64,7 @@ class Catalogue:
         self.exchanges: dict[str, ExchangeDefinition] = {}
         self.queues: dict[str, QueueDefinition] = {}
         self.queue_destinations: dict[str, Destination] = {}  # by name, for the default exchange
+        self.reply_addresses = ReplyAddresses(random_octets)  # likewise; channels open and close them
         self._from: dict[str, dict[BindingKey, Binding]] = {}
         self._to: dict[Destination, dict[BindingKey, Binding]] = {}
         for name, type_name, internal in PREDECLARED:

@@ -11,12 +11,14 @@ from dispatchd.amqp.properties import (
     FLAG_DELIVERY_MODE,
     FLAG_EXPIRATION,
     FLAG_HEADERS,
+    FLAG_REPLY_TO,
     FLAG_USER_ID,
     decode_properties,
     delivery_mode,
     property_flags,
 )
 from dispatchd.model.copies import address_copies
+from dispatchd.model.direct_replies import address_request
 from dispatchd.model.expiration import parse_expiration
 
 if TYPE_CHECKING:
@@ -27,10 +29,13 @@ TRANSIENT: Final = 1
 _CHECKED: Final = FLAG_USER_ID | FLAG_EXPIRATION
 
 
-def publishable(messages: list[Message], user: str, catalogue: Catalogue) -> tuple[list[Message], AmqpError | None]:
+def publishable(
+    messages: list[Message], user: str, catalogue: Catalogue, reply_address: str
+) -> tuple[list[Message], AmqpError | None]:
     """The messages before the first that can't be published by `user`, and what is wrong with that one.
 
-    Their CC and BCC headers are taken note of. Checks are made in RabbitMQ's order and have its texts (rabbit_channel).
+    Their CC and BCC headers are taken note of, and those that ask for direct answers get the channel's `reply_address`
+    ("" = it has none). Checks are made in RabbitMQ's order and have its texts (rabbit_channel).
     """
     exchange: str | None = None
     position: i64 = 0
@@ -42,6 +47,8 @@ def publishable(messages: list[Message], user: str, catalogue: Catalogue) -> tup
                 catalogue.exchange_to_publish_to(message.exchange)
                 exchange = message.exchange
             flags = property_flags(message.header)
+            if flags & FLAG_REPLY_TO:
+                address_request(message, reply_address)
             if flags & _CHECKED:
                 _check_properties(message, user)
             if flags & FLAG_DELIVERY_MODE and not message.persistent:

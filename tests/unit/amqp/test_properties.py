@@ -12,11 +12,13 @@ from dispatchd.amqp.message import make_message, split_address
 from dispatchd.amqp.properties import (
     FLAG_EXPIRATION,
     FLAG_HEADERS,
+    FLAG_REPLY_TO,
     FLAG_USER_ID,
     Properties,
     decode_properties,
     delivery_mode,
     encode_header,
+    find_property,
     is_persistent,
     property_flags,
 )
@@ -84,6 +86,26 @@ def test_flags_say_which_properties_there_are() -> None:
     assert not property_flags(encoded) & FLAG_USER_ID
     assert property_flags(encode_header(0, FULL)) == 0xFFFC
     assert property_flags(b"\0\x3c") == 0
+
+
+@settings(max_examples=100)
+@given(
+    PROPERTIES,
+    st.sampled_from([("reply_to", FLAG_REPLY_TO), ("expiration", FLAG_EXPIRATION), ("user_id", FLAG_USER_ID)]),
+)
+def test_a_property_is_found_behind_any_others(properties: Properties, wanted: tuple[str, int]) -> None:
+    name, flag = wanted
+    encoded = encode_header(0, properties)
+    at = find_property(encoded, flag)
+    value = getattr(properties, name)
+    if value is None:
+        assert at == -1
+    else:
+        octets = value.encode()
+        assert encoded[at : at + 1 + len(octets)] == bytes([len(octets)]) + octets
+        changed: dict[str, Any] = {name: "x"}
+        shorter = encoded[:at] + b"\1x" + encoded[at + 1 + len(octets) :]
+        assert decode_properties(shorter) == replace(properties, **changed)
 
 
 def test_a_header_cut_anywhere_is_malformed() -> None:

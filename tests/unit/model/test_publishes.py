@@ -32,7 +32,7 @@ def test_each_exchange_gets_its_messages_in_order_and_their_cost(published: list
 
 def test_nothing_published_is_no_group(catalogue: Catalogue) -> None:
     assert by_exchange([]) == []
-    assert publishable([], "guest", catalogue) == ([], None)
+    assert publishable([], "guest", catalogue, "") == ([], None)
 
 
 def test_what_is_right_may_be_published(catalogue: Catalogue) -> None:
@@ -41,7 +41,7 @@ def test_what_is_right_may_be_published(catalogue: Catalogue) -> None:
         published("amq.fanout", Properties(user_id="guest", expiration="0", delivery_mode=1)),
         published("", Properties(user_id="guest", delivery_mode=2)),
     ]
-    assert publishable(messages, "guest", catalogue) == (messages, None)
+    assert publishable(messages, "guest", catalogue, "") == (messages, None)
 
 
 def immediate() -> Message:
@@ -52,7 +52,7 @@ def immediate() -> Message:
 
 def test_copies_are_addressed(catalogue: Catalogue) -> None:
     message = published("", Properties(headers={"CC": ["other"]}))
-    assert publishable([message], "guest", catalogue) == ([message], None)
+    assert publishable([message], "guest", catalogue, "") == ([message], None)
     assert message.copy_keys == ["other"]
 
 
@@ -88,7 +88,7 @@ def test_what_comes_before_a_message_that_is_refused_is_published(
     catalogue: Catalogue, refused: Message, text: str
 ) -> None:
     before = [published(), published("amq.fanout")]
-    messages, error = publishable([*before, refused, published(), published("none")], "guest", catalogue)
+    messages, error = publishable([*before, refused, published(), published("none")], "guest", catalogue, "")
     assert messages == before
     assert isinstance(error, AmqpError)
     assert error.text == text

@@ -1,3 +1,4 @@
+import os
 from collections import deque
 
 import pytest
@@ -8,6 +9,7 @@ from unit.model.routing import bind, message, names, queue
 from dispatchd.amqp.errors import CommandInvalid
 from dispatchd.amqp.message import Message
 from dispatchd.model.binding import Destination
+from dispatchd.model.direct_replies import ReplyAddresses
 from dispatchd.model.exchanges.default import DefaultRoutes
 from dispatchd.model.exchanges.table import RoutingTable
 from dispatchd.model.exchanges.types import make_routing_table
@@ -17,7 +19,7 @@ from dispatchd.model.router import Publishing, Router, unroutable
 def test_a_batch_for_one_queue_is_passed_on_as_it_is() -> None:
     q = queue("q")
     batch = [message("q") for _ in range(3)]
-    [(destination, messages)] = Router(DefaultRoutes({"q": q})).route(batch)
+    [(destination, messages)] = Router(DefaultRoutes({"q": q}, ReplyAddresses(os.urandom))).route(batch)
     assert destination is q
     assert messages is batch
     assert [message.queues for message in batch] == [1, 1, 1]

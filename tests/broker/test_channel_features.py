@@ -1,0 +1,169 @@
+"""What RabbitMQ's clients rely on beyond AMQP on their channels and connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from broker.clients import Inbox, channel_error, depth, exists, round_trip, wait_until
+from broker.conftest import Connect, Fresh
+from pika import BasicProperties
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.exceptions import ChannelClosedByBroker, UnroutableError
+
+REPLY_TO = "amq.rabbitmq.reply-to"
+
+
+class Caller:
+    """A client of RPC servers by direct reply-to."""
+
+    def __init__(self, channel: BlockingChannel) -> None:
+        self.channel = channel
+        self.inbox = Inbox(channel, REPLY_TO, auto_ack=True)
+
+    def ask(self, queue: str, body: bytes, **properties: Any) -> None:
+        self.channel.basic_publish("", queue, body, BasicProperties(reply_to=REPLY_TO, **properties))
+
+
+def take_request(channel: BlockingChannel, queue: str) -> tuple[BasicProperties, bytes]:
+    """The next request, once it is there."""
+    wait_until(channel, lambda: depth(channel, queue))
+    _, properties, body = channel.basic_get(queue, auto_ack=True)
+    assert properties is not None
+    assert body is not None
+    return properties, body
+
+
+def test_direct_replies(connect: Connect, channel: BlockingChannel, queue: str) -> None:
+    callers = [Caller(connect().channel()), Caller(channel), Caller(channel.connection.channel())]
+    for number, caller in enumerate(callers):
+        for correlation in range(20):
+            caller.ask(queue, str(number).encode(), correlation_id=str(correlation), headers={"n": number}, priority=3)
+        round_trip(caller.channel)
+
+    server = connect().channel()
+    addresses: dict[bytes, set[str]] = {}
+    for _ in range(60):
+        properties, body = take_request(server, queue)
+        assert properties.reply_to.startswith(REPLY_TO + ".")
+        assert (properties.headers, properties.priority) == ({"n": int(body)}, 3)
+        addresses.setdefault(body, set()).add(properties.reply_to)
+        answer = BasicProperties(correlation_id=properties.correlation_id, content_type="text/plain")
+        server.basic_publish("", properties.reply_to, b"answer to " + body, answer)
+
+    for number, caller in enumerate(callers):
+        deliveries = caller.inbox.wait(20)
+        assert [delivery.properties.correlation_id for delivery in deliveries] == [str(each) for each in range(20)]
+        assert set(caller.inbox.bodies) == {b"answer to %d" % number}
+        (address,) = addresses[str(number).encode()]
+        first = deliveries[0]
+        assert (first.consumer_tag, first.exchange, first.routing_key) == (caller.inbox.tag, "", address)
+        assert not first.redelivered
+        assert first.properties.content_type == "text/plain"
+    assert len(set().union(*addresses.values())) == 3
+
+
+@pytest.fixture
+def caller(connect: Connect) -> Caller:
+    return Caller(connect().channel())
+
+
+def address_of(caller: Caller, channel: BlockingChannel, queue: str) -> str:
+    caller.ask(queue, b"request")
+    return str(take_request(channel, queue)[0].reply_to)
+
+
+def test_an_address_can_be_declared_while_its_consumer_is_there(
+    caller: Caller, channel: BlockingChannel, queue: str
+) -> None:
+    address = address_of(caller, channel, queue)
+    for name in (REPLY_TO, address):
+        for passive in (False, True):
+            answer = channel.queue_declare(name, passive=passive).method
+            assert (answer.queue, answer.message_count, answer.consumer_count) == (name, 0, 1)
+    caller.channel.basic_cancel(caller.inbox.tag)
+    assert not exists(channel, address)
+    assert exists(channel, REPLY_TO)
+
+
+@pytest.mark.parametrize("name", [REPLY_TO + ".", REPLY_TO + ".made-up", REPLY_TO + "x"])
+def test_a_made_up_address(channel: BlockingChannel, name: str) -> None:
+    channel.confirm_delivery()
+    channel.basic_publish("", name, b"x")
+    with pytest.raises(UnroutableError):
+        channel.basic_publish("", name, b"x", mandatory=True)
+    with channel_error(404, f"NOT_FOUND - no queue '{name}' in vhost '/'"):
+        channel.queue_declare(name)
+
+
+def test_a_mandatory_answer_is_delivered_and_returned_all_the_same(
+    caller: Caller, channel: BlockingChannel, queue: str
+) -> None:
+    address = address_of(caller, channel, queue)
+    channel.confirm_delivery()
+    channel.basic_publish("", address, b"first")
+    with pytest.raises(UnroutableError):
+        channel.basic_publish("", address, b"second", mandatory=True)
+    caller.inbox.wait(2)
+    assert caller.inbox.bodies == [b"first", b"second"]
+
+
+def test_who_has_gone_gets_no_answer(caller: Caller, channel: BlockingChannel, queue: str) -> None:
+    address = address_of(caller, channel, queue)
+    caller.channel.connection.close()
+    wait_until(channel, lambda: not exists(channel, address))
+    channel.confirm_delivery()
+    channel.basic_publish("", address, b"answer")
+    with pytest.raises(UnroutableError):
+        channel.basic_publish("", address, b"answer", mandatory=True)
+
+
+def test_a_reply_consumer_is_cancelled_and_another_one_comes(
+    caller: Caller, channel: BlockingChannel, queue: str
+) -> None:
+    first = address_of(caller, channel, queue)
+    caller.channel.basic_cancel(caller.inbox.tag)
+    caller.inbox = Inbox(caller.channel, REPLY_TO, auto_ack=True)
+    second = address_of(caller, channel, queue)
+    for address in (first, second):
+        channel.basic_publish("", address, address.encode())
+    caller.inbox.wait(1)
+    assert caller.inbox.bodies == [second.encode()]
+
+
+def test_a_reply_consumer_can_not_acknowledge(channel: BlockingChannel) -> None:
+    with channel_error(406, "PRECONDITION_FAILED - reply consumer cannot acknowledge"):
+        channel.basic_consume(REPLY_TO, print)
+
+
+def test_one_reply_consumer_for_a_channel(caller: Caller) -> None:
+    with channel_error(406, "PRECONDITION_FAILED - reply consumer already set"):
+        Inbox(caller.channel, REPLY_TO, auto_ack=True)
+
+
+def test_a_request_without_a_reply_consumer(
+    connection: BlockingConnection, channel: BlockingChannel, queue: str
+) -> None:
+    other = connection.channel()
+    other.basic_publish("", queue, b"before", BasicProperties(reply_to=queue))
+    other.basic_publish("", queue, b"request", BasicProperties(reply_to=REPLY_TO))
+    with channel_error(406, "PRECONDITION_FAILED - fast reply consumer does not exist"):
+        round_trip(other)
+    assert take_request(channel, queue)[1] == b"before"
+    assert depth(channel, queue) == 0
+
+
+def test_nothing_else_can_be_done_with_the_pseudo_queue(
+    caller: Caller, connection: BlockingConnection, channel: BlockingChannel, queue: str, fresh: Fresh
+) -> None:
+    for name in (REPLY_TO, address_of(caller, channel, queue)):
+        for operate in (
+            lambda probe, name=name: probe.basic_get(name),
+            lambda probe, name=name: probe.queue_purge(name),
+            lambda probe, name=name: probe.queue_bind(name, "amq.direct", "key"),
+        ):
+            with channel_error(404, f"NOT_FOUND - no queue '{name}' in vhost '/'"):
+                operate(connection.channel())
+        assert channel.queue_delete(name).method.message_count == 0
+    with pytest.raises(ChannelClosedByBroker, match="no queue"):
+        channel.basic_consume(name, print, auto_ack=True)
