@@ -13,12 +13,11 @@ from dispatchd.actors.messages import CloseConnection, Connect, Connected, Conne
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
-from dispatchd.actors.vhost import VhostActor
+from dispatchd.actors.vhost import QueueContents, VhostActor
 from dispatchd.model.stored_definitions import StoredVhost, read_rows
 
 if TYPE_CHECKING:
     from dispatchd.actors.credentials import Credentials
-    from dispatchd.amqp.message import Message
     from dispatchd.store.interface import Store
 
 logger = logging.getLogger(__name__)
@@ -55,8 +54,9 @@ class BrokerActor(Actor):
         self._is_stopping = False
         self._all_gone = Event()
 
-        def contents(queue_id: int) -> tuple[list[tuple[int, Message]], int]:
-            return recovered.queues.pop(queue_id, []), recovered.marks.get(queue_id, 0)
+        def contents(queue_id: int) -> QueueContents:
+            expiries = recovered.expiries.get(queue_id, {})
+            return QueueContents(recovered.queues.pop(queue_id, []), recovered.marks.get(queue_id, 0), expiries)
 
         for name in {DEFAULT_VHOST, *vhosts}:
             vhost = VhostActor(system, name, self.ref, self.persistence, self._new_queue_id)

@@ -17,6 +17,7 @@ from dispatchd.actors.messages import (
     ConsumerCancelled,
     Deliver,
     Denied,
+    Discard,
     Disconnected,
     Done,
     Drained,
@@ -34,7 +35,7 @@ from dispatchd.actors.messages import (
 from dispatchd.actors.publisher import Publisher
 from dispatchd.actors.requester import Requester
 from dispatchd.actors.runtime import Actor, Ref, System, receives
-from dispatchd.actors.subscriber import Subscriber
+from dispatchd.actors.subscriber import Outcome, Subscriber
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
     AmqpError,
@@ -168,13 +169,13 @@ class ChannelActor(Actor):
             raise
 
     def _acknowledge(self, acks: list[Any]) -> None:
-        self._settle(acks, m.BasicAck(), requeue=False)
+        self._settle(acks, m.BasicAck(), Settle)
 
-    def _settle(self, acks: list[int], method: m.Method, *, requeue: bool) -> None:
+    def _settle(self, acks: list[int], method: m.Method, outcome: Outcome) -> None:
         if self._transaction is None:
-            self._subscriber.settle(acks, Requeue if requeue else Settle, method)
+            self._subscriber.settle(acks, outcome, method)
         else:
-            self._transaction.settled.extend((self._subscriber.set_aside(ack, method), requeue) for ack in acks)
+            self._transaction.settled.extend((self._subscriber.set_aside(ack, method), outcome) for ack in acks)
 
     # Methods, by type
 
@@ -247,7 +248,7 @@ class ChannelActor(Actor):
 
     def _on_reject(self, method: m.BasicReject | m.BasicNack) -> None:
         ack = acknowledgement(method.delivery_tag, isinstance(method, m.BasicNack) and method.multiple)
-        self._settle([ack], method, requeue=method.requeue)
+        self._settle([ack], method, Requeue if method.requeue else Discard)
 
     def _on_recover(self, method: m.BasicRecover | m.BasicRecoverAsync) -> None:
         if not method.requeue:
@@ -286,8 +287,8 @@ class ChannelActor(Actor):
         if transaction.published:
             self._publisher.publish_transaction(transaction.published)
         self._subscriber.restore()
-        for acks, requeue in transaction.settled:
-            self._subscriber.settle(acks, Requeue if requeue else Settle, method)
+        for acks, outcome in transaction.settled:
+            self._subscriber.settle(acks, outcome, method)
         self._resume()
 
     def _on_rollback(self, _method: m.TxRollback) -> None:

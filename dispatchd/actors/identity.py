@@ -17,6 +17,7 @@ CAPABILITIES = (
     "basic.nack",
     "consumer_cancel_notify",
     "direct_reply_to",
+    "consumer_priorities",
     "exchange_exchange_bindings",
     "per_consumer_qos",
     "publisher_confirms",

@@ -147,7 +147,16 @@ class Deliver(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Settle(ActorMessage):
-    """Channel to queue: these were acknowledged, or rejected for good."""
+    """Channel to queue: these were acknowledged."""
+
+    entries: list[QueueEntry]
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Discard(ActorMessage):
+    """Channel to queue: these were rejected for good: they are dead-lettered, or gone."""
 
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import gevent
 
+from dispatchd.actors.dead_letterer import Answer, DeadLetterer
+from dispatchd.actors.held_credit import HeldCredit
 from dispatchd.actors.messages import (
     Accepted,
+    ActorMessage,
     Add,
     Cancel,
+    Committed,
     ConsumerCancelled,
     Delete,
     DeleteQueue,
     Deliver,
     Denied,
+    Discard,
     Dispatch,
     Done,
     Enqueue,
@@ -27,6 +32,7 @@ from dispatchd.actors.messages import (
     Requeue,
     Retire,
     ReviewCredit,
+    Routed,
     Settle,
     Subscribe,
     Unsubscribe,
@@ -35,23 +41,35 @@ from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AccessRefused, AmqpError
 from dispatchd.model.catalogue import Catalogue, in_use, not_empty
+from dispatchd.model.dead_letters import EXPIRED, MAXLEN, REJECTED, is_cycle
+from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.queue import Queue
+from dispatchd.model.queue_rules import NO_LIMIT, REJECT_PUBLISH_DLX, QueueRules
 
 if TYPE_CHECKING:
+    from dispatchd.amqp.message import Message
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.definitions import QueueDefinition
-    from dispatchd.model.entry import QueueEntry
-    from dispatchd.model.router import Publishing
 
-BACKLOG_THAT_HOLDS_CREDIT = 2000
 ENTRIES_IN_ONE_TURN = 2000
 """What persistence is told to forget at once: a purge of a long queue must not hold up the loop."""
-REVIEW_SECONDS = 0.05
-FAST_CONSUMERS = 10_000
-"""Credit units a second that consumers take at least, with publishers held back, if it was a flood of publishes that
-kept the broker from serving them. Others are slow by themselves, and nothing is held back for their sake."""
-LENIENT_SECONDS = (0.25, 4.0)
-"""How long nothing is held back once consumers turned out to be slow: at first, and at most. Then it is tried again."""
+LONGEST_TIMER_SECONDS = 3600.0
+"""A timer that is further away looks again when it is over: libev's are not made for weeks."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiryDue(ActorMessage):
+    """A queue's timer to itself: its head may have expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class UseReview(ActorMessage):
+    """A queue's timer to itself: it may have been unused for as long as x-expires allows."""
+
+
+def _now() -> int:
+    """Unix time in ms: it goes on while the broker is stopped."""
+    return time.time_ns() // 1_000_000
 
 
 class QueueActor(Actor):
@@ -67,12 +85,13 @@ class QueueActor(Actor):
         self._catalogue = catalogue
         self._vhost = vhost
         self._persistence = persistence
-        self._queue = Queue(self.ref, definition.durable)
+        self._rules = QueueRules(definition.arguments)
+        self._queue = Queue(self.ref, definition.durable, 0, self._rules)
+        self._dead_letterer = DeadLetterer(self.ref, definition.name, self._rules, catalogue)
+        self._expiry: tuple[int, gevent.Greenlet[..., None]] | None = None
+        self._last_used = time.monotonic()
         self._marked = 0
-        self._held: deque[Publishing] = deque()
-        self._review: tuple[float, int] | None = None
-        self._lenient_until = 0.0
-        self._lenience = LENIENT_SECONDS[0]
+        self._held_credit = HeldCredit(self.ref)
         self._dispatch_is_due = False
         self._had_consumers = False
         self._deleting = False
@@ -83,70 +102,81 @@ class QueueActor(Actor):
         self._queue.last_position = max(self._queue.last_position, delivered_up_to)
         self._marked = self._queue.delivered_up_to = delivered_up_to
 
+    def on_start(self) -> None:
+        """Begin the timers that a queue may have from its first moment on."""
+        self._watch_use()
+        self._watch_expiry()
+
     # Publishing
 
     @receives(Enqueue)
     def on_enqueue(self, message: Enqueue) -> None:
         """Take messages in."""
-        publishing = message.publishing
-        stored = self._queue.enqueue(message.messages)
+        publishing, messages, queue = message.publishing, message.messages, self._queue
+        now = _now()
+        if publishing.death and publishing.death != REJECTED:
+            messages = [each for each in messages if not is_cycle(each, self._definition.name)]
+        self._drop_expired(now)
+        refused: list[Message] = []
+        deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
+        if self._rules.rejects_publishes:
+            stored = self._let_in(messages, now, refused, deliveries)
+        else:
+            stored = queue.enqueue(messages, now)
         confirms_stored = bool(stored) and publishing.confirm
-        held = self._holds_credit()
-        publishing.channel.tell(Accepted(publishing, stored=confirms_stored, held=held))
+        held = self._held_credit.is_due(queue)
+        publishing.channel.tell(Accepted(publishing, stored=confirms_stored, held=held, refused=refused))
         if stored:
             queue_id = self._definition.queue_id
             self._persistence.tell(Add(queue_id, stored, publishing if confirms_stored else None))
         if held:
-            self._held.append(publishing)
-            self._begin_review()
+            self._held_credit.hold(publishing, queue)
+        self._deliver(deliveries)
         self._dispatch()
+        self._give_up(queue.drop_overflow(), MAXLEN)
+        self._drop_expired(now)
+        self._watch_expiry()
+        if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
+            self._give_up([QueueEntry(each, self.ref, 0) for each in refused], MAXLEN)
 
-    def _holds_credit(self) -> bool:
-        queue = self._queue
-        if len(queue) < BACKLOG_THAT_HOLDS_CREDIT or not queue.consumers:
-            return False
-        return time.monotonic() >= self._lenient_until
-
-    def _begin_review(self) -> None:
-        if self._review is None:
-            self._review = (time.monotonic(), int(self._queue.drained))
-            gevent.spawn_later(REVIEW_SECONDS, self.ref.tell, ReviewCredit())
+    def _let_in(
+        self,
+        messages: list[Message],
+        now: int,
+        refused: list[Message],
+        deliveries: list[tuple[Consumer, list[QueueEntry]]],
+    ) -> list[QueueEntry]:
+        """Take in what fits, one by one, since what goes to a consumer at once makes room; returns what to store."""
+        stored: list[QueueEntry] = []
+        for message in messages:
+            if self._queue.is_full_for(message):
+                refused.append(message)
+            else:
+                stored.extend(self._queue.enqueue([message], now))
+                deliveries.extend(self._queue.dispatch())
+        return stored
 
     @receives(ReviewCredit)
     def on_review_credit(self, _message: ReviewCredit) -> None:
-        """See what consumers take while publishers are held back: whether that is of any use."""
-        if self._review is None:
-            return
-        (began, drained), now = self._review, time.monotonic()
-        self._review = None
-        if float(self._queue.drained - drained) / (now - began) < FAST_CONSUMERS:
-            self._lenient_until = now + self._lenience
-            self._lenience = min(2 * self._lenience, LENIENT_SECONDS[1])
-        self._release_credit()
-        if self._held:
-            self._begin_review()
-
-    def _release_credit(self) -> None:
-        if len(self._queue) < BACKLOG_THAT_HOLDS_CREDIT:
-            self._lenient_until, self._lenience = 0.0, LENIENT_SECONDS[0]
-        if self._held and not self._holds_credit():
-            held, self._held = self._held, deque()
-            for publishing in held:
-                publishing.channel.tell(Released(publishing))
+        """Publishers wait for consumers that are fast, not for slow ones."""
+        self._held_credit.review(self._queue)
 
     # Consuming
 
     def _dispatch(self) -> None:
         queue = self._queue
-        for consumer, entries in queue.dispatch():
-            consumer.channel.tell(Deliver(consumer, entries))
-            if consumer.no_ack:
-                self._forget(entries)
+        self._deliver(queue.dispatch())
         self._mark_delivered()
-        self._release_credit()
+        self._held_credit.release(self._queue)
         if queue.unfinished and not self._dispatch_is_due:
             self._dispatch_is_due = True
             self.ref.tell(Dispatch())
+
+    def _deliver(self, deliveries: list[tuple[Consumer, list[QueueEntry]]]) -> None:
+        for consumer, entries in deliveries:
+            consumer.channel.tell(Deliver(consumer, entries))
+            if consumer.no_ack:
+                self._forget(entries)
 
     def _mark_delivered(self) -> None:
         if self._definition.durable and self._queue.delivered_up_to > self._marked:
@@ -163,33 +193,102 @@ class QueueActor(Actor):
     def on_dispatch(self, _message: Dispatch) -> None:
         """There may be room for deliveries again."""
         self._dispatch_is_due = False
+        self._serve()
+
+    def _serve(self) -> None:
+        """Deliver what has not expired meanwhile."""
+        if self._expiry is not None:
+            self._drop_expired(_now())
         self._dispatch()
+        self._watch_expiry()
 
     @receives(Settle)
     def on_settle(self, message: Settle) -> None:
-        """Let go of what was acknowledged or rejected."""
+        """Let go of what was acknowledged."""
         self._queue.settle(message.entries)
         self._forget(message.entries)
-        self._dispatch()
+        self._serve()
+
+    @receives(Discard)
+    def on_discard(self, message: Discard) -> None:
+        """Let go of what was rejected."""
+        self._queue.settle(message.entries)
+        self._give_up(message.entries, REJECTED)
+        self._serve()
 
     @receives(Requeue)
     def on_requeue(self, message: Requeue) -> None:
         """Put back what was not acknowledged."""
         self._queue.requeue(message.entries)
-        self._dispatch()
+        self._serve()
 
     @receives(Unsubscribe)
     def on_unsubscribe(self, message: Unsubscribe) -> None:
         """A channel closes."""
         self._remove(message.consumer)
 
-    def _remove(self, consumer: Consumer) -> None:
-        self._queue.remove_consumer(consumer)
-        self._release_credit()
-        if self._definition.auto_delete and self._had_consumers and not self._queue.consumers and not self._deleting:
+    # What has to go
+
+    def _give_up(self, entries: list[QueueEntry], reason: str) -> None:
+        if entries:
+            self._forget(self._dead_letterer.publish(entries, reason))
+
+    @receives(Routed)
+    @receives(Accepted)
+    @receives(Released)
+    @receives(Committed)
+    def on_dead_letters(self, message: Answer) -> None:
+        """What was dead-lettered is where it had to go, or on its way there."""
+        self._forget(self._dead_letterer.heard(message))
+
+    def _drop_expired(self, now: int) -> None:
+        self._give_up(self._queue.drop_expired(now), EXPIRED)
+
+    def _watch_expiry(self) -> None:
+        """See that somebody looks when the next head expires."""
+        at = self._queue.next_expiry()
+        if self._expiry is not None:
+            if self._expiry[0] <= at:
+                return
+            self._expiry[1].kill(block=False)
+            self._expiry = None
+        if at != NEVER:
+            seconds = min(max(at - _now(), 0) / 1000, LONGEST_TIMER_SECONDS)
+            self._expiry = (at, gevent.spawn_later(seconds, self.ref.tell, ExpiryDue()))
+
+    @receives(ExpiryDue)
+    def on_expiry_due(self, _message: ExpiryDue) -> None:
+        """The head's time may be over."""
+        self._expiry = None
+        self._drop_expired(_now())
+        self._watch_expiry()
+
+    def _watch_use(self) -> None:
+        if self._rules.expires != NO_LIMIT:
+            seconds = min(self._rules.expires / 1000, LONGEST_TIMER_SECONDS)
+            gevent.spawn_later(seconds, self.ref.tell, UseReview())
+
+    @receives(UseReview)
+    def on_use_review(self, _message: UseReview) -> None:
+        """A queue with x-expires goes when nobody consumed, declared or got from it for so long."""
+        if self._queue.consumers:
+            self._last_used = time.monotonic()
+        left = self._rules.expires / 1000 - (time.monotonic() - self._last_used)
+        if left <= 0 and not self._deleting:
             self._delete(None)
+        elif not self._deleting:
+            gevent.spawn_later(min(left, LONGEST_TIMER_SECONDS), self.ref.tell, UseReview())
 
     # Methods
+
+    def _remove(self, consumer: Consumer) -> None:
+        self._queue.remove_consumer(consumer)
+        self._last_used = time.monotonic()
+        self._held_credit.release(self._queue)
+        if self._definition.auto_delete and self._had_consumers and not self._queue.consumers and not self._deleting:
+            self._delete(None)
+        else:
+            self._serve()
 
     @receives(Request)
     @receives(Subscribe)
@@ -212,12 +311,13 @@ class QueueActor(Actor):
                 self._get(request, method)
             case _, m.QueueDeclare():
                 queue = self._queue
+                self._last_used = time.monotonic()
                 counts = (len(queue), len(queue.consumers))
                 self._answer(request, m.QueueDeclareOk(self._definition.name, *counts))
             case _, m.QueuePurge():
                 purged = self._queue.purge()
                 self._forget(purged)
-                self._release_credit()
+                self._held_credit.release(self._queue)
                 self._answer(request, m.QueuePurgeOk(len(purged)))
             case _, m.QueueDelete() as method:
                 self._delete_if(request, method)
@@ -238,9 +338,12 @@ class QueueActor(Actor):
         queue.add_consumer(consumer)
         self._had_consumers = True
         self._answer(request, m.BasicConsumeOk(consumer.tag))
-        self._dispatch()
+        self._serve()
 
     def _get(self, request: Request, method: m.BasicGet) -> None:
+        self._last_used = time.monotonic()
+        if self._expiry is not None:
+            self._drop_expired(_now())
         entry = self._queue.take()
         if entry is not None:
             if method.no_ack:
@@ -249,7 +352,8 @@ class QueueActor(Actor):
             else:
                 self._queue.unacked += 1
             self._mark_delivered()
-            self._release_credit()
+            self._held_credit.release(self._queue)
+            self._watch_expiry()
         request.reply_to.tell(Got(request, entry, len(self._queue)))
 
     def _delete_if(self, request: Request, method: m.QueueDelete) -> None:
@@ -274,10 +378,9 @@ class QueueActor(Actor):
         self.end()
 
     def _part_with_consumers(self) -> None:
-        consumers, self._queue.consumers = self._queue.consumers, []
-        for consumer in consumers:
+        for consumer in self._queue.remove_all_consumers():
             consumer.channel.tell(ConsumerCancelled(consumer))
-        self._release_credit()
+        self._held_credit.release(self._queue)
 
     # Failure
 
@@ -288,15 +391,14 @@ class QueueActor(Actor):
             stranded, consumer.batch = consumer.batch, []
             consumer.give_back(stranded)
             old.requeue(stranded)
-        queue = Queue(self.ref, self._definition.durable, old.last_position)
+        queue = Queue(self.ref, self._definition.durable, old.last_position, self._rules)
         queue.restore(sorted({id(entry): entry for entry in old.entries()}.values(), key=lambda entry: entry.position))
         queue.adopt(old)
         self._queue = queue
         self._dispatch_is_due = False
-        self._review = None
-        if self._held:
-            self._begin_review()
-        self._dispatch()
+        self._held_credit.restart_review(queue)
+        self._expiry = None
+        self._serve()
 
     def quarantined(self, reason: str) -> None:
         """Consumers are told, and may go elsewhere."""
@@ -334,5 +436,5 @@ class QueueActor(Actor):
             "delivered": queue.delivered,
             "redelivered": queue.redelivered,
             "acknowledged": queue.acknowledged,
-            "holds_credit": bool(self._held),
+            "holds_credit": bool(self._held_credit),
         }

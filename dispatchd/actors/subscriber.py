@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dispatchd.actors.messages import Deliver, Dispatch, Requeue, Settle, Unsubscribe
+from dispatchd.actors.messages import Deliver, Discard, Dispatch, Requeue, Settle, Unsubscribe
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotAllowed, PreconditionFailed
 from dispatchd.model.consumer import Consumer
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TAG_PREFIX = "amq.ctag-"
 
-Outcome = type[Settle | Requeue]
+Outcome = type[Settle | Discard | Requeue]
 
 
 class Subscriber:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dispatchd.actors.exchange import ExchangeActor
@@ -33,14 +34,20 @@ from dispatchd.model.definitions import (
     exchange_from_record,
     queue_from_record,
 )
-from dispatchd.model.entry import STORED, QueueEntry
+from dispatchd.model.entry import NEVER, STORED, QueueEntry
 from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchange_row, queue_row
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
 
-QueueContents = Callable[[int], tuple[list[tuple[int, "Message"]], int]]
-"""By queue id: the stored (position, message) pairs in order, and the position up to which all was delivered once."""
+
+@dataclass(frozen=True, slots=True)
+class QueueContents:
+    """What the store kept of a queue: (position, message) in order, and by position when entries expire that do."""
+
+    messages: list[tuple[int, Message]]
+    delivered_up_to: int
+    expiries: dict[int, int]
 
 
 class VhostActor(Actor):
@@ -57,8 +64,8 @@ class VhostActor(Actor):
         for exchange in self.catalogue.exchanges.values():
             self._start_exchange(exchange)
 
-    def restore(self, stored: StoredVhost, contents: QueueContents) -> None:
-        """Take in what the store kept, before the actor begins.
+    def restore(self, stored: StoredVhost, contents: Callable[[int], QueueContents]) -> None:
+        """Take in what the store kept, `contents` by queue id, before the actor begins.
 
         Raises KeyError, ValueError or AmqpError for records that don't fit together.
         """
@@ -70,22 +77,22 @@ class VhostActor(Actor):
         for record in stored.queues:
             queue = queue_from_record(record)
             self.catalogue.restore_queue(queue)
-            self._restore_queue(queue, contents)
+            self._restore_queue(queue, contents(queue.queue_id))
         for record in stored.bindings:
             binding = self.catalogue.restore_binding(record)
             if binding is not None:
                 self._exchange(binding.source).tell(Bind(binding))
 
     def _restore_queue(self, queue: QueueDefinition, contents: QueueContents) -> None:
-        messages, delivered_up_to = contents(queue.queue_id)
         actor = self._make_queue(queue)
         entries: list[QueueEntry] = []
-        for position, message in messages:
+        for position, message in contents.messages:
             entry = QueueEntry(message, actor.ref, position)
             entry.slot = STORED
-            entry.redelivered = position <= delivered_up_to
+            entry.redelivered = position <= contents.delivered_up_to
+            entry.expires_at = contents.expiries.get(position, NEVER)
             entries.append(entry)
-        actor.restore(entries, delivered_up_to)
+        actor.restore(entries, contents.delivered_up_to)
         actor.begin()
 
     def _start_exchange(self, exchange: ExchangeDefinition) -> None:

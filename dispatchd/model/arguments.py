@@ -105,15 +105,3 @@ def check_exchange_arguments(resource: str, arguments: dict[str, Any]) -> None:
     alternate = arguments.get(ALTERNATE_EXCHANGE, "")
     if not isinstance(alternate, str):
         raise PreconditionFailed(f"invalid type '{field_type(alternate)}' for arg '{ALTERNATE_EXCHANGE}' in {resource}")
-
-
-def check_queue_arguments(resource: str, arguments: dict[str, Any]) -> None:
-    """Raises PreconditionFailed (406) for arguments of a new queue that can't be honoured: all queues are classic."""
-    queue_type = arguments.get(QUEUE_TYPE, CLASSIC)
-    if not isinstance(queue_type, str):
-        problem = f"{{unacceptable_type,{field_type(queue_type)}}}"
-    elif queue_type != CLASSIC:
-        problem = f"\"unsupported queue type '{queue_type}'\""
-    else:
-        return
-    raise PreconditionFailed(f"invalid arg '{QUEUE_TYPE}' for {resource}: {problem}")

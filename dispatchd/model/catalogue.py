@@ -11,7 +11,6 @@ from dispatchd.model.arguments import (
     EXCHANGE_ARGUMENTS,
     QUEUE_ARGUMENTS,
     check_exchange_arguments,
-    check_queue_arguments,
     check_same_arguments,
     check_same_field,
 )
@@ -28,6 +27,7 @@ from dispatchd.model.names import (
     refuse_reserved_name,
     server_given_name,
 )
+from dispatchd.model.queue_rules import check_queue_arguments
 
 PREDECLARED: Final = (
     (DEFAULT_EXCHANGE, "direct", False),

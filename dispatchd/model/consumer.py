@@ -38,6 +38,8 @@ class Consumer:
         self.window: ChannelWindow = window
         self.outlet: Outlet = outlet
         self.arguments: dict[str, Any] = arguments
+        priority = arguments.get("x-priority", 0)
+        self.priority: i64 = priority if isinstance(priority, int) else 0
         self.unacked: i64 = 0
         self.delivered: i64 = 0
         self.deliver_prefix: bytes = deliver_prefix(tag)

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 NOT_STORED: Final = -1
 STORED: Final = -2
+NEVER: Final = (1 << 62) - 1
+"""An expiry that does not come."""
 
 
 class QueueEntry:
@@ -19,16 +21,18 @@ class QueueEntry:
 
     `position` grows by one with each message that the queue takes; a requeued entry goes back to it.
     `is_out`: it was delivered and is not settled; `consumer` is who holds it then (None after a basic.get).
-    `slot` is the journal's: NOT_STORED, STORED, or its index in the batch that is still to be written.
+    `expires_at` is in ms since 1970, or NEVER. `slot` is the journal's: NOT_STORED, STORED, or its index in the batch
+    that is still to be written.
     """
 
-    __slots__ = ("consumer", "is_out", "message", "position", "queue", "redelivered", "slot")
+    __slots__ = ("consumer", "expires_at", "is_out", "message", "position", "queue", "redelivered", "slot")
 
     def __init__(self, message: Message, queue: Any, position: i64) -> None:
         self.message: Message = message
         self.queue: Any = queue
         self.position: i64 = position
         self.redelivered: bool = False
+        self.expires_at: i64 = NEVER
         self.is_out: bool = False
         self.consumer: Consumer | None = None
         self.slot: i64 = NOT_STORED

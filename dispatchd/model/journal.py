@@ -9,7 +9,7 @@ from __future__ import annotations
 from mypy_extensions import i64
 
 from dispatchd.model.entry import NOT_STORED, STORED, QueueEntry
-from dispatchd.model.records import encode_content, encode_shared_entry, encode_whole_entry, entry_key, id_key
+from dispatchd.model.records import encode_content, encode_entry, entry_key, id_key
 
 
 class Changes:
@@ -133,13 +133,10 @@ class Journal:
             entry.slot = STORED
             message = entry.message
             key = entry_key(self._queue_ids[slot], entry.position)
-            if message.message_id:
-                if not message.content_stored:
-                    message.content_stored = True
-                    changes.contents.append((id_key(message.message_id), encode_content(message)))
-                changes.entries.append((key, encode_shared_entry(message)))
-            else:
-                changes.entries.append((key, encode_whole_entry(message)))
+            if message.message_id and not message.content_stored:
+                message.content_stored = True
+                changes.contents.append((id_key(message.message_id), encode_content(message)))
+            changes.entries.append((key, encode_entry(entry)))
         changes.deleted_entries = self._deleted_entries
         changes.deleted_contents = self._deleted_contents
         changes.marks = [(id_key(queue_id), id_key(position)) for queue_id, position in self._marks.items()]

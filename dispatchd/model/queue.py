@@ -1,17 +1,15 @@
-"""The order of one queue: what is ready, what came back, who takes it.
-
-Entries leave from the head only, so whatever was delivered once stands before everything that never was. Requeued
-entries therefore wait in a small sorted list of their own in front of `ready`: each is back at its original place.
-"""
+"""The order of one queue: what is ready, what came back, who takes it, and what has to go."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
-from dispatchd.model.entry import QueueEntry
+from dispatchd.amqp.properties import FLAG_EXPIRATION, FLAG_PRIORITY, decode_properties, property_flags
+from dispatchd.model.entry import NEVER, QueueEntry
+from dispatchd.model.line import Line
+from dispatchd.model.queue_rules import NO_LIMIT, QueueRules
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
@@ -20,21 +18,29 @@ if TYPE_CHECKING:
 DISPATCH_LIMIT: Final = 1000
 
 
-def _by_position_from_last(entry: QueueEntry) -> int:
-    return -entry.position
+class _Turns:
+    """Consumers of one priority, who are served in turn."""
+
+    def __init__(self, priority: i64) -> None:
+        self.priority: i64 = priority
+        self.consumers: list[Consumer] = []
+        self.next: i64 = 0
 
 
 class Queue:
     """Ready entries and consumers. `ref` is the actor that owns it; it is what ledgers send settlements to.
 
-    `delivered_up_to` is the last position that was ever delivered; `drained` counts what left, in publish credit.
+    `delivered_up_to`: everything up to this position was delivered once; `drained` counts what left, in publish credit.
     """
 
-    def __init__(self, ref: Any, durable: bool, last_position: i64 = 0) -> None:
+    def __init__(self, ref: Any, durable: bool, last_position: i64 = 0, rules: QueueRules | None = None) -> None:
         self.ref: Any = ref
         self.durable: bool = durable
-        self.ready: deque[QueueEntry] = deque()
-        self.returned: list[QueueEntry] = []
+        self.rules: QueueRules = rules or QueueRules({})
+        self.line: Line = Line()
+        self.lines: list[Line] = [self.line]  # by priority; only queues with priorities have more than one
+        for _ in range(self.rules.max_priority):
+            self.lines.append(Line())
         self.consumers: list[Consumer] = []
         self.unacked: i64 = 0
         self.ready_bytes: i64 = 0
@@ -46,14 +52,18 @@ class Queue:
         self.acknowledged: i64 = 0
         self.drained: i64 = 0
         self.unfinished: bool = False
-        self._turn: i64 = 0
+        self._turns: list[_Turns] = []
 
     def __len__(self) -> int:
-        return len(self.ready) + len(self.returned)
+        if len(self.lines) == 1:
+            return len(self.line)
+        return sum(len(line) for line in self.lines)
 
-    def enqueue(self, messages: list[Message]) -> list[QueueEntry]:
-        """Take messages in at the tail; returns the entries that have to be stored."""
-        ready = self.ready
+    def enqueue(self, messages: list[Message], now: i64 = 0) -> list[QueueEntry]:
+        """Take messages in at the tail, at the time `now` (ms); returns the entries that have to be stored."""
+        ready = self.line.ready
+        has_priorities = len(self.lines) > 1
+        ttl = self.rules.message_ttl
         ref = self.ref
         position = self.last_position
         size: i64 = 0
@@ -62,7 +72,12 @@ class Queue:
         for message in messages:
             position += 1
             entry = QueueEntry(message, ref, position)
-            ready.append(entry)
+            if ttl != NO_LIMIT or property_flags(message.header) & FLAG_EXPIRATION:
+                entry.expires_at = self._expiry(message, now)
+            if has_priorities:
+                self._line_of(message).ready.append(entry)
+            else:
+                ready.append(entry)
             size += message.size
             if durable and message.persistent:
                 stored.append(entry)
@@ -71,10 +86,29 @@ class Queue:
         self.published += len(messages)
         return stored
 
+    def _expiry(self, message: Message, now: i64) -> i64:
+        """When a message that comes now expires: the shorter of the queue's time to live and its own."""
+        ttl = self.rules.message_ttl
+        if property_flags(message.header) & FLAG_EXPIRATION:
+            expiration = decode_properties(message.header).expiration
+            if expiration is not None and expiration.isdecimal():
+                own: i64 = int(expiration)
+                ttl = own if ttl == NO_LIMIT or own < ttl else ttl
+        return NEVER if ttl == NO_LIMIT else now + ttl
+
+    def _line_of(self, message: Message) -> Line:
+        """The line of a message's priority; without one it has the lowest, above the queue's highest it has that."""
+        priority = 0
+        if property_flags(message.header) & FLAG_PRIORITY:
+            priority = decode_properties(message.header).priority or 0
+        return self.lines[min(priority, len(self.lines) - 1)]
+
     def restore(self, entries: list[QueueEntry]) -> None:
         """Take in entries that have their place already, in order: a recovered queue, or one whose actor failed."""
+        has_priorities = len(self.lines) > 1
         for entry in entries:
-            self.ready.append(entry)
+            line = self._line_of(entry.message) if has_priorities else self.line
+            line.ready.append(entry)
             self.ready_bytes += entry.message.size
             self.last_position = max(self.last_position, entry.position)
 
@@ -83,10 +117,12 @@ class Queue:
 
         Entries of it that are out still come back, among those that came back before.
         """
-        while self.ready and self.ready[0].position <= old.delivered_up_to:
-            self.returned.append(self.ready.popleft())
-        self.returned.reverse()
+        for line in self.lines:
+            while line.ready and line.ready[0].position <= old.delivered_up_to:
+                line.returned.append(line.ready.popleft())
+            line.returned.reverse()
         self.consumers = old.consumers
+        self._set_turns()
         self.unacked = old.unacked
         self.delivered_up_to = old.delivered_up_to
         self.published = old.published
@@ -97,36 +133,117 @@ class Queue:
 
     def take(self) -> QueueEntry | None:
         """Remove the head for a delivery; None when nothing is ready."""
-        if self.returned:
-            entry = self.returned.pop()
-        elif self.ready:
-            entry = self.ready.popleft()
-            if entry.position > self.delivered_up_to:  # not so for what was restored
-                self.delivered_up_to = entry.position
-        else:
+        entry = self._pop()
+        if entry is None:
             return None
+        if len(self.lines) > 1:
+            self.delivered_up_to = self._end_of_delivered()
+        elif entry.position > self.delivered_up_to:  # not so for what was restored
+            self.delivered_up_to = entry.position
         entry.is_out = True
-        self.ready_bytes -= entry.message.size
         self.delivered += 1
         self.drained += 1 + (entry.message.size >> 10)
         if entry.redelivered:
             self.redelivered += 1
         return entry
 
-    def dispatch(self) -> list[tuple[Consumer, list[QueueEntry]]]:
-        """Hand ready entries to consumers with room, one each in turn; at most DISPATCH_LIMIT in one call.
+    def _pop(self) -> QueueEntry | None:
+        """Remove the head of the line with the highest priority."""
+        entry: QueueEntry | None = None
+        if len(self.lines) == 1:
+            entry = self.line.pop()
+        else:
+            for line in reversed(self.lines):
+                entry = line.pop()
+                if entry is not None:
+                    break
+        if entry is not None:
+            self.ready_bytes -= entry.message.size
+        return entry
 
-        `unfinished` says afterwards whether that limit, and nothing else, ended it.
+    def _end_of_delivered(self) -> i64:
+        """With priorities, what was delivered ends before the first entry of any line that never was."""
+        up_to = self.last_position
+        for line in self.lines:
+            if line.ready:
+                up_to = min(up_to, line.ready[0].position - 1)
+        return max(up_to, self.delivered_up_to)
+
+    # What has to go
+
+    def drop_expired(self, now: i64) -> list[QueueEntry]:
+        """Remove the heads whose time is over, at most DISPATCH_LIMIT of each line in one call.
+
+        What expires behind one that doesn't stays, as in RabbitMQ.
+        """
+        dropped: list[QueueEntry] = []
+        for line in self.lines:
+            head = line.head()
+            count: i64 = 0
+            while head is not None and head.expires_at <= now and count < DISPATCH_LIMIT:
+                count += 1
+                line.pop()
+                self.ready_bytes -= head.message.size
+                dropped.append(head)
+                head = line.head()
+        return dropped
+
+    def next_expiry(self) -> int:
+        """When the next head expires, in ms; NEVER if none does."""
+        next_at: i64 = NEVER
+        for line in self.lines:
+            head = line.head()
+            if head is not None and head.expires_at < next_at:
+                next_at = head.expires_at
+        return next_at
+
+    def is_full_for(self, message: Message) -> bool:
+        """Whether the queue would be longer than allowed with this message ready as well."""
+        rules = self.rules
+        if rules.max_length != NO_LIMIT and len(self) + 1 > rules.max_length:
+            return True
+        return rules.max_bytes != NO_LIMIT and self.ready_bytes + message.size > rules.max_bytes
+
+    def drop_overflow(self) -> list[QueueEntry]:
+        """Remove heads until what is ready is within the limits."""
+        rules = self.rules
+        dropped: list[QueueEntry] = []
+        while (rules.max_length != NO_LIMIT and len(self) > rules.max_length) or (
+            rules.max_bytes != NO_LIMIT and self.ready_bytes > rules.max_bytes
+        ):
+            head = self._pop()
+            if head is None:
+                break
+            dropped.append(head)
+        return dropped
+
+    # Deliveries
+
+    def dispatch(self) -> list[tuple[Consumer, list[QueueEntry]]]:
+        """Hand ready entries to consumers with room: the highest priority first, in turn among equals.
+
+        At most DISPATCH_LIMIT go in one call; `unfinished` says afterwards whether that, and nothing else, ended it.
         """
         self.unfinished = False
-        consumers = self.consumers
-        total: i64 = len(consumers)
-        if total == 0 or not (self.ready or self.returned):
+        if not self._turns or len(self) == 0:
             return []
         served: list[Consumer] = []
-        without_room: i64 = 0
         given: i64 = 0
-        turn = self._turn
+        for turns in self._turns:
+            given = self._serve(turns, given, served)
+        self.unfinished = given == DISPATCH_LIMIT
+        deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
+        for consumer in served:
+            deliveries.append((consumer, consumer.batch))
+            consumer.batch = []
+        return deliveries
+
+    def _serve(self, turns: _Turns, given: i64, served: list[Consumer]) -> i64:
+        """Hand entries to consumers of one priority until none has room; returns `given` and what was added to it."""
+        consumers = turns.consumers
+        total: i64 = len(consumers)
+        without_room: i64 = 0
+        turn = turns.next
         while without_room < total and given < DISPATCH_LIMIT:
             if turn >= total:
                 turn = 0
@@ -148,13 +265,8 @@ class Queue:
                 entry.is_out = False
             else:
                 self.unacked += 1
-        self._turn = turn
-        self.unfinished = given == DISPATCH_LIMIT
-        deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
-        for consumer in served:
-            deliveries.append((consumer, consumer.batch))
-            consumer.batch = []
-        return deliveries
+        turns.next = turn
+        return given
 
     def settle(self, entries: list[QueueEntry]) -> None:
         """Let go of acknowledged or discarded entries; those that aren't out are passed over."""
@@ -164,12 +276,18 @@ class Queue:
 
     def requeue(self, entries: list[QueueEntry]) -> None:
         """Put entries back where they were, marked as redelivered; those that aren't out are passed over."""
+        has_priorities = len(self.lines) > 1
+        back: list[QueueEntry] = []
         for entry in entries:
             if self._end_delivery(entry):
                 entry.redelivered = True
                 self.ready_bytes += entry.message.size
-                self.returned.append(entry)
-        self.returned.sort(key=_by_position_from_last)
+                if has_priorities:
+                    self._line_of(entry.message).put_back([entry])
+                else:
+                    back.append(entry)
+        if back:
+            self.line.put_back(back)
 
     def _end_delivery(self, entry: QueueEntry) -> bool:
         if not entry.is_out:
@@ -185,29 +303,51 @@ class Queue:
     def purge(self) -> list[QueueEntry]:
         """Remove everything that is ready; what is unacknowledged stays out."""
         purged = self.entries()
-        self.returned.clear()
-        self.ready.clear()
+        for line in self.lines:
+            line.clear()
         self.ready_bytes = 0
         return purged
 
     def entries(self) -> list[QueueEntry]:
-        """What is ready, from the head."""
-        return [*reversed(self.returned), *self.ready]
+        """What is ready, in the order in which it would be delivered."""
+        return [entry for line in reversed(self.lines) for entry in line.entries()]
 
     def shared_entries(self) -> list[QueueEntry]:
         """Ready entries whose message is stored on its own, because other queues have it too."""
         return [entry for entry in self.entries() if entry.message.message_id]
 
     def add_consumer(self, consumer: Consumer) -> None:
-        """Let a consumer take part; it is served after those that were there before."""
+        """Let a consumer take part; among equals it is served after those that were there before."""
         self.consumers.append(consumer)
+        self._set_turns()
 
     def remove_consumer(self, consumer: Consumer) -> bool:
         """Take a consumer out; what it holds stays with its channel. False when it isn't here."""
         if consumer not in self.consumers:
             return False
         self.consumers.remove(consumer)
+        self._set_turns()
         return True
+
+    def remove_all_consumers(self) -> list[Consumer]:
+        """Take all consumers out; returns them."""
+        removed, self.consumers = self.consumers, []
+        self._set_turns()
+        return removed
+
+    def _set_turns(self) -> None:
+        """Who is served, by priority: with a single active consumer the one that was here first."""
+        known = {turns.priority: turns for turns in self._turns}
+        for turns in self._turns:
+            turns.consumers = []
+        eligible = self.consumers[:1] if self.rules.single_active_consumer else self.consumers
+        served: dict[i64, _Turns] = {}
+        for consumer in eligible:
+            priority = consumer.priority
+            if priority not in served:
+                served[priority] = known.get(priority) or _Turns(priority)
+            served[priority].consumers.append(consumer)
+        self._turns = [served[priority] for priority in sorted(served, reverse=True)]
 
     def has_exclusive_consumer(self) -> bool:
         """Whether a consumer has this queue to itself."""

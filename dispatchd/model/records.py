@@ -13,9 +13,12 @@ from mypy_extensions import i16, i32, i64
 
 from dispatchd.amqp.message import Message, split_address
 from dispatchd.amqp.properties import is_persistent
+from dispatchd.model.entry import NEVER, QueueEntry
 
 WHOLE: Final = 0
 SHARED: Final = 1
+EXPIRING: Final = 2  # beside one of the two
+_EXPIRING_HEAD_SIZE: Final = 9
 _ADDRESS_AND_HEADER_SIZES: Final = 6
 
 
@@ -59,24 +62,40 @@ def encode_content(message: Message) -> bytes:
     return out.getvalue()
 
 
-def encode_whole_entry(message: Message) -> bytes:
-    """The value of an entry that holds its message itself."""
+def encode_entry(entry: QueueEntry) -> bytes:
+    """An entry's value: its kind, when it expires if it does, and its message, or the id of a shared one."""
+    message = entry.message
+    kind = SHARED if message.message_id else WHOLE
     out = BytesWriter()
-    out.append(WHOLE)
-    _write_content(out, message)
+    if entry.expires_at == NEVER:
+        out.append(kind)
+    else:
+        out.append(kind | EXPIRING)
+        write_i64_be(out, entry.expires_at)
+    if message.message_id:
+        write_i64_be(out, message.message_id)
+    else:
+        _write_content(out, message)
     return out.getvalue()
 
 
-def encode_shared_entry(message: Message) -> bytes:
-    """The value of an entry whose message is a content of its own."""
-    out = BytesWriter()
-    out.append(SHARED)
-    write_i64_be(out, message.message_id)
-    return out.getvalue()
+def entry_head(data: bytes) -> tuple[int, int, int]:
+    """In an entry's value: its kind, when it expires, and where the message or its id begins.
+
+    Raises ValueError if there is no such head.
+    """
+    if not data or data[0] & ~(SHARED | EXPIRING):
+        raise ValueError(f"expected an entry, got {len(data)} bytes of kind {data[0] if data else None}")
+    kind = data[0] & SHARED
+    if not data[0] & EXPIRING:
+        return kind, NEVER, 1
+    if len(data) < _EXPIRING_HEAD_SIZE:
+        raise ValueError(f"an entry of {len(data)} bytes is too short")
+    return kind, read_i64_be(data, 1), _EXPIRING_HEAD_SIZE
 
 
 def decode_content(data: bytes, at: i64 = 0) -> Message:
-    """The message in a content's value, or in a whole entry's from byte 1.
+    """The message in a content's value, or in a whole entry's behind its head.
 
     Raises ValueError when the sizes in it don't fit.
     """

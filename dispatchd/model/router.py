@@ -22,6 +22,7 @@ class Publishing:
         "channel",
         "confirm",
         "cost",
+        "death",
         "held",
         "hops",
         "is_accepted",
@@ -36,6 +37,7 @@ class Publishing:
         self.messages = messages
         self.cost: i64 = cost
         self.confirm = confirm
+        self.death: str = ""  # why they died, where a queue publishes dead letters
         self.hops: i64 = 1  # exchanges that have yet to route it
         self.awaiting: i64 = 0  # queues that have yet to answer
         self.held: i64 = 0  # queues that keep its credit back

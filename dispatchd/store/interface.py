@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from dispatchd.amqp.message import Message
@@ -33,7 +33,8 @@ class Recovered:
     `queues` maps a queue's id to its entries as (position, message), in order; a message that several queues share is
     one object in all of them. `marks` maps a queue's id to the position up to which it delivered. Both may name
     queues that no definition knows any more. `next_message_id` and `next_queue_id` are above every id found in
-    contents, entries and marks; ids inside `definitions` are the caller's to read.
+    contents, entries and marks; ids inside `definitions` are the caller's to read. `expiries` has, by queue id and
+    position, when entries expire that do, in ms since 1970.
     """
 
     definitions: dict[bytes, bytes]
@@ -41,6 +42,7 @@ class Recovered:
     marks: dict[int, int]
     next_message_id: int
     next_queue_id: int
+    expiries: dict[int, dict[int, int]] = field(default_factory=dict)
 
 
 class Store(Protocol):

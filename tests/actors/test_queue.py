@@ -6,7 +6,7 @@ import pytest
 from actors.harness import Client, World, failing, published, wait_until
 from pamqp import commands as spec
 
-from dispatchd.actors import queue as queue_module
+from dispatchd.actors import held_credit
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.messages import Dispatch, Enqueue, Request, Requeue, Restart, ReviewCredit, Settle, Subscribe
 from dispatchd.actors.queue import QueueActor
@@ -105,8 +105,8 @@ def test_deletion_cancels_consumers(world: World, client: Client, queue: QueueAc
 def test_a_backlog_holds_credit_until_consumers_have_caught_up(
     world: World, client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue_module, "BACKLOG_THAT_HOLDS_CREDIT", 3)
-    monkeypatch.setattr(queue_module, "REVIEW_SECONDS", 60)
+    monkeypatch.setattr(held_credit, "BACKLOG_THAT_HOLDS_CREDIT", 3)
+    monkeypatch.setattr(held_credit, "REVIEW_SECONDS", 60)
     client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
     consume(client)
     client.open_channel(2)
@@ -124,8 +124,8 @@ def test_a_backlog_holds_credit_until_consumers_have_caught_up(
 def test_slow_consumers_hold_nobody_back(
     world: World, client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch, fails: bool
 ) -> None:
-    monkeypatch.setattr(queue_module, "BACKLOG_THAT_HOLDS_CREDIT", 3)
-    monkeypatch.setattr(queue_module, "REVIEW_SECONDS", 0.002)
+    monkeypatch.setattr(held_credit, "BACKLOG_THAT_HOLDS_CREDIT", 3)
+    monkeypatch.setattr(held_credit, "REVIEW_SECONDS", 0.002)
     client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
     consume(client)
     client.open_channel(2)
@@ -141,8 +141,8 @@ def test_slow_consumers_hold_nobody_back(
 def test_credit_is_released_with_the_last_consumer(
     world: World, client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
-    monkeypatch.setattr(queue_module, "BACKLOG_THAT_HOLDS_CREDIT", 1)
-    monkeypatch.setattr(queue_module, "REVIEW_SECONDS", 60)
+    monkeypatch.setattr(held_credit, "BACKLOG_THAT_HOLDS_CREDIT", 1)
+    monkeypatch.setattr(held_credit, "REVIEW_SECONDS", 60)
     client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
     consume(client, consumer_tag="c")
     client.open_channel(2)
@@ -215,7 +215,7 @@ def test_a_dispatch_that_fails_half_way_delivers_the_rest_later(
         client.publish(1, b"%d" % number)
     world.settle()
     poison: Any = "no entry"
-    queue._queue.ready.insert(2, poison)
+    queue._queue.line.ready.insert(2, poison)
     client.send(1, spec.Basic.Consume(queue="q"))
     client.expect(spec.Basic.ConsumeOk, 1)
     bodies = [client.delivery()[1] for _ in range(4)]

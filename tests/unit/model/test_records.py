@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.records import (
     SHARED,
     WHOLE,
     decode_content,
     encode_content,
-    encode_shared_entry,
-    encode_whole_entry,
+    encode_entry,
+    entry_head,
     entry_key,
     id_key,
     read_id,
@@ -43,18 +44,39 @@ def test_a_message_comes_back_as_it_was(
     headers_or_none = headers or None
     message = make_message(exchange, routing_key, Properties(delivery_mode=mode, headers=headers_or_none), body)
     assert known_of(decode_content(encode_content(message))) == known_of(message)
-    whole = encode_whole_entry(message)
-    assert whole[0] == WHOLE
+    whole = encode_entry(QueueEntry(message, "queue", 1))
+    assert entry_head(whole) == (WHOLE, NEVER, 1)
     assert known_of(decode_content(whole, 1)) == known_of(message)
 
 
-@given(ids)
+@given(ids.filter(bool))
 def test_an_entry_of_a_shared_message_names_its_content(message_id: int) -> None:
     message = make_message("", "q", Properties(), b"")
     message.message_id = message_id
-    entry = encode_shared_entry(message)
-    assert entry[0] == SHARED
+    entry = encode_entry(QueueEntry(message, "queue", 1))
+    assert entry_head(entry) == (SHARED, NEVER, 1)
     assert read_id(entry, 1) == message_id
+
+
+@given(ids, st.booleans())
+def test_an_entry_says_when_it_expires(expires_at: int, is_shared: bool) -> None:
+    message = make_message("", "q", Properties(), b"body")
+    message.message_id = 7 if is_shared else 0
+    entry = QueueEntry(message, "queue", 1)
+    entry.expires_at = expires_at
+    value = encode_entry(entry)
+    kind, expires_at_read, at = entry_head(value)
+    assert (kind, expires_at_read) == (SHARED if is_shared else WHOLE, expires_at)
+    if is_shared:
+        assert read_id(value, at) == 7
+    else:
+        assert decode_content(value, at).body == b"body"
+
+
+@pytest.mark.parametrize("value", [b"", b"\x04", b"\x02", b"\x03\0\0\0\0\0\0\0"])
+def test_a_head_that_is_none_is_refused(value: bytes) -> None:
+    with pytest.raises(ValueError, match="entry"):
+        entry_head(value)
 
 
 @given(ids, ids)

@@ -1,0 +1,81 @@
+"""Publish credit that a queue keeps back while its backlog is long, so that its consumers can keep up."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+import gevent
+
+from dispatchd.actors.messages import Released, ReviewCredit
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Ref
+    from dispatchd.model.queue import Queue
+    from dispatchd.model.router import Publishing
+
+BACKLOG_THAT_HOLDS_CREDIT = 2000
+REVIEW_SECONDS = 0.05
+FAST_CONSUMERS = 10_000
+"""Credit units a second that consumers take at least, with publishers held back, if it was a flood of publishes that
+kept the broker from serving them. Others are slow by themselves, and nothing is held back for their sake."""
+LENIENT_SECONDS = (0.25, 4.0)
+"""How long nothing is held back once consumers turned out to be slow: at first, and at most. Then it is tried again."""
+
+
+class HeldCredit:
+    """What one queue holds back, and whether it should."""
+
+    def __init__(self, ref: Ref) -> None:
+        self._ref = ref
+        self._held: deque[Publishing] = deque()
+        self._review: tuple[float, int] | None = None
+        self._lenient_until = 0.0
+        self._lenience = LENIENT_SECONDS[0]
+
+    def __bool__(self) -> bool:
+        return bool(self._held)
+
+    def is_due(self, queue: Queue) -> bool:
+        """Whether credit is to be held back now."""
+        if len(queue) < BACKLOG_THAT_HOLDS_CREDIT or not queue.consumers:
+            return False
+        return time.monotonic() >= self._lenient_until
+
+    def hold(self, publishing: Publishing, queue: Queue) -> None:
+        """Keep the credit of this publishing until `release`."""
+        self._held.append(publishing)
+        self.begin_review(queue)
+
+    def begin_review(self, queue: Queue) -> None:
+        """Look in a while at what consumers took meanwhile, unless that is to come already."""
+        if self._held and self._review is None:
+            self._review = (time.monotonic(), int(queue.drained))
+            gevent.spawn_later(REVIEW_SECONDS, self._ref.tell, ReviewCredit())
+
+    def review(self, queue: Queue) -> None:
+        """See what consumers took while publishers were held back: whether that was of any use."""
+        if self._review is None:
+            return
+        (began, drained), now = self._review, time.monotonic()
+        self._review = None
+        if float(queue.drained - drained) / (now - began) < FAST_CONSUMERS:
+            self._lenient_until = now + self._lenience
+            self._lenience = min(2 * self._lenience, LENIENT_SECONDS[1])
+        self.release(queue)
+        self.begin_review(queue)
+
+    def restart_review(self, queue: Queue) -> None:
+        """The timer's message may have been lost with a failure."""
+        self._review = None
+        self.begin_review(queue)
+
+    def release(self, queue: Queue) -> None:
+        """Give everything back if there is no reason any more to hold it."""
+        if len(queue) < BACKLOG_THAT_HOLDS_CREDIT:
+            self._lenient_until, self._lenience = 0.0, LENIENT_SECONDS[0]
+        if self._held and not self.is_due(queue):
+            held, self._held = self._held, deque()
+            for publishing in held:
+                publishing.channel.tell(Released(publishing))
