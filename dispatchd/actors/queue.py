@@ -212,8 +212,9 @@ class QueueActor(Actor):
     @receives(Discard)
     def on_discard(self, message: Discard) -> None:
         """Let go of what was rejected."""
-        self._queue.settle(message.entries)
-        self._give_up(message.entries, REJECTED)
+        rejected = [entry for entry in message.entries if entry.is_out]  # the message may come twice, deaths must not
+        self._queue.settle(rejected)
+        self._give_up(rejected, REJECTED)
         self._serve()
 
     @receives(Requeue)

@@ -8,7 +8,17 @@ from pamqp import commands as spec
 
 from dispatchd.actors import held_credit
 from dispatchd.actors.channel import ChannelActor
-from dispatchd.actors.messages import Dispatch, Enqueue, Request, Requeue, Restart, ReviewCredit, Settle, Subscribe
+from dispatchd.actors.messages import (
+    Discard,
+    Dispatch,
+    Enqueue,
+    Request,
+    Requeue,
+    Restart,
+    ReviewCredit,
+    Settle,
+    Subscribe,
+)
 from dispatchd.actors.queue import QueueActor
 
 
@@ -64,6 +74,22 @@ def test_an_acknowledged_message_is_gone(world: World, client: Client, queue: Qu
     client.send(1, spec.Basic.Ack(1))
     world.settle()
     assert counts(queue) == (0, 0, 0)
+
+
+def test_who_is_rejected_dies_once(world: World, client: Client) -> None:
+    client.call(1, spec.Queue.Declare(queue="dead"), spec.Queue.DeclareOk)
+    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    client.call(1, spec.Queue.Declare(queue="q", arguments=arguments), spec.Queue.DeclareOk)
+    queue = world.actor(QueueActor, "q")
+    client.publish(1, b"a")
+    client.get()
+    [entry] = world.actor(ChannelActor)._subscriber._ledger.unacked.values()
+    client.send(1, spec.Basic.Reject(1, requeue=False))
+    world.settle()
+    queue.ref.tell(Discard([entry]))
+    world.settle()
+    assert counts(queue) == (0, 0, 0)
+    assert counts(world.actor(QueueActor, "dead")) == (1, 0, 0)
 
 
 def test_an_exclusive_consumer(client: Client, queue: QueueActor) -> None:
