@@ -13,7 +13,9 @@ TOOLS     := $(VENV)/tools-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: run test check bench clean
+RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
+
+.PHONY: run test test-compat check bench clean
 
 run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
@@ -21,6 +23,9 @@ run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in 
 test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too
 	$(BIN)/pytest tests/unit
 	PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
+
+test-compat: $(INSTALLED) $(TOOLS) $(RABBITMQ)  ## Play the scripts of tests/compat here and on RabbitMQ; COMPAT_EXAMPLES random ones
+	RABBITMQ_SERVER=$(RABBITMQ) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/compat
 
 check: $(INSTALLED) $(TOOLS)  ## Lint, types, and who may import whom
 	$(BIN)/ruff check
@@ -34,6 +39,13 @@ bench: $(INSTALLED) $(TOOLS)
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# RUNLEVEL keeps Debian from starting the broker that it installs: the tests start one of their own.
+$(RABBITMQ):
+	@command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } || { \
+		echo "test-compat needs Debian's rabbitmq-server ($@), which only root can install: apt-get install rabbitmq-server" >&2; exit 1; }
+	$$([ "$$(id -u)" = 0 ] || echo sudo -n) sh -c 'apt-get update -qq && \
+		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends rabbitmq-server'
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
