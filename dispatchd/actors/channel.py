@@ -48,6 +48,7 @@ from dispatchd.amqp.errors import (
     Unavailable,
 )
 from dispatchd.amqp.method_codec import encode_method
+from dispatchd.model.consumer_arguments import check_consumer_arguments
 from dispatchd.model.direct_replies import REPLY_TO
 from dispatchd.model.ledger import acknowledgement
 from dispatchd.model.names import clean_name
@@ -225,6 +226,10 @@ class ChannelActor(Actor):
             self._consume_replies(method)
             return
         consumer = self._subscriber.new_consumer(method)
+        if method.arguments:
+            catalogue = self._session.catalogue
+            queue = catalogue.existing_queue(method.queue, self._session.owner)
+            check_consumer_arguments(catalogue.resource("queue", queue.name), method.arguments)
         self._ask(Subscribe(self.ref, method, self._session.owner, consumer))
 
     def _consume_replies(self, method: m.BasicConsume) -> None:

@@ -750,3 +750,11 @@ def test_a_paused_channel_holds_only_its_own(world: World, client: Client) -> No
     world.settle()
     assert other.get(no_ack=True)[1] == b"held"
     assert world.actor(QueueActor).snapshot()["messages"] == 0
+
+
+def test_a_consumer_with_arguments_that_it_can_not_have_does_not_reach_the_vhost(rig: Rig) -> None:
+    rig.open()
+    rig.channel._session.catalogue.declare_queue("q", False, False, False, {}, 1)
+    rig.method(m.BasicConsume("q", "c", arguments={"x-priority": "high"}))
+    assert rig.vhost.told == []
+    assert rig.frames() == ["Channel.Close"]

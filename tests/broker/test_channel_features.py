@@ -167,3 +167,34 @@ def test_nothing_else_can_be_done_with_the_pseudo_queue(
         assert channel.queue_delete(name).method.message_count == 0
     with pytest.raises(ChannelClosedByBroker, match="no queue"):
         channel.basic_consume(name, print, auto_ack=True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"x-priority": "high"}, "invalid arg 'x-priority' for {}: \"expected integer, got longstr\""),
+        ({"x-priority": True}, "invalid arg 'x-priority' for {}: \"expected integer, got bool\""),
+        (
+            {"x-cancel-on-ha-failover": "x"},
+            "invalid arg 'x-cancel-on-ha-failover' for {}: {{unacceptable_type,longstr}}",
+        ),
+        ({"x-stream-offset": "first"}, "invalid arg 'x-stream-offset' for {} of queue type rabbit_classic_queue"),
+    ],
+)
+def test_arguments_that_no_consumer_can_have(
+    connection: BlockingConnection, fresh: Fresh, arguments: dict[str, Any], problem: str
+) -> None:
+    missing, queue = fresh("missing"), fresh("q")[-40:]
+    with channel_error(404, f"NOT_FOUND - no queue '{missing}' in vhost '/'"):
+        connection.channel().basic_consume(missing, print, arguments=arguments)
+    channel = connection.channel()
+    channel.queue_declare(queue, exclusive=True)
+    resource = f"queue '{queue}' in vhost '/'"
+    with channel_error(406, f"PRECONDITION_FAILED - {problem.format(resource)}"):
+        channel.basic_consume(queue, print, arguments=arguments)
+
+
+def test_arguments_that_a_consumer_may_have(channel: BlockingChannel, queue: str) -> None:
+    for arguments in ({"x-priority": -5}, {"x-priority": 2**40}, {"x-cancel-on-ha-failover": True}, {"anything": None}):
+        Inbox(channel, queue, arguments=arguments)
+    assert channel.queue_declare(queue, passive=True).method.consumer_count == 4
