@@ -78,7 +78,7 @@ def test_an_acknowledged_message_is_gone(world: World, client: Client, queue: Qu
 
 def test_who_is_rejected_dies_once(world: World, client: Client) -> None:
     client.call(1, spec.Queue.Declare(queue="dead"), spec.Queue.DeclareOk)
-    arguments = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    arguments: Any = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
     client.call(1, spec.Queue.Declare(queue="q", arguments=arguments), spec.Queue.DeclareOk)
     queue = world.actor(QueueActor, "q")
     client.publish(1, b"a")
