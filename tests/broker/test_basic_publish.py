@@ -208,7 +208,7 @@ def test_a_body_above_the_limit(raw: OpenRaw, queue: str, channel: BlockingChann
     assert depth(channel, queue) == 0
 
 
-def test_a_large_body(channel: BlockingChannel, queue: str) -> None:
+def test_a_body_larger_than_rabbitmq_4_takes(channel: BlockingChannel, queue: str) -> None:
     size = 20 * 1024 * 1024
     publish(channel, queue, bytes(size))
     body = get(channel, queue)
