@@ -36,7 +36,7 @@ class ExchangeActor(Actor):
     def _make_router(self) -> Router:
         if not self._definition.name:
             return Router(DefaultRoutes(self._catalogue.queue_destinations, self._catalogue.reply_addresses))
-        table = make_routing_table(self._definition.type)
+        table = make_routing_table(self._definition.type, self._definition.arguments)
         for binding in self._catalogue.bindings_from(self._definition.name):
             table.bind(binding)
         return Router(table)

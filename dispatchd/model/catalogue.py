@@ -17,8 +17,7 @@ from dispatchd.model.arguments import (
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, BindingKey, Destination, Kind, binding_key
 from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, arguments_from_text
 from dispatchd.model.direct_replies import ReplyAddresses
-from dispatchd.model.exchanges.headers import check_headers_binding
-from dispatchd.model.exchanges.types import check_exchange_type
+from dispatchd.model.exchanges.types import check_binding, check_exchange_type, check_type_arguments
 from dispatchd.model.names import (
     DEFAULT_EXCHANGE,
     RESERVED_PREFIX,
@@ -100,6 +99,7 @@ class Catalogue:
             return existing, False
         refuse_reserved_name(EXCHANGE, name)
         check_exchange_arguments(resource, arguments)
+        check_type_arguments(type_name, resource, arguments)
         created = ExchangeDefinition(name, type_name, durable, auto_delete, internal, arguments)
         self._add_exchange(created)
         return created, True
@@ -224,7 +224,7 @@ class Catalogue:
     ) -> Binding | None:
         """The new binding, or None if it was there already.
 
-        Raises AccessRefused (403) for the default exchange, NotFound (404), PreconditionFailed (406) for arguments that
+        Raises AccessRefused (403) for the default exchange, NotFound (404), PreconditionFailed (406) for a binding that
         the exchange type refuses, ResourceLocked (405) for a queue of another connection.
         """
         source, destination = clean_name(source), clean_name(destination)
@@ -235,8 +235,7 @@ class Catalogue:
         target = self._destination(kind, destination)
         if target is None:
             raise self._missing(kind, destination)
-        if exchange.type == "headers":
-            check_headers_binding(arguments)
+        check_binding(exchange.type, routing_key, arguments)
         if kind == QUEUE:
             self._check_access(self.queues[destination], connection)
         return self._add_binding(source, target, routing_key, arguments)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from broker.clients import channel_error, depth, get, get_all, publish
 from broker.conftest import Connect, Fresh
+from broker.process import BrokerProcess
 from pika import BasicProperties
 from pika.adapters.blocking_connection import BlockingChannel
 
@@ -181,3 +183,123 @@ def test_copies_of_a_transaction(channel: BlockingChannel, connect: Connect, que
     transaction.basic_publish("", fresh("missing"), b"x", BasicProperties(headers={"BCC": [queue]}))
     transaction.tx_commit()
     assert get_all(channel, queue) == [b"x"]
+
+
+# x-consistent-hash
+
+HASH = "x-consistent-hash"
+
+
+def hash_queues(channel: BlockingChannel, fresh: Fresh, exchange: str, *weights: str) -> list[str]:
+    return [bound_queue(channel, fresh(f"q{number}"), exchange, weight) for number, weight in enumerate(weights)]
+
+
+def taken_by(channel: BlockingChannel, queues: Iterable[str]) -> list[int]:
+    """How many messages each of them had."""
+    return [len(get_all(channel, each)) for each in queues]
+
+
+def test_each_message_goes_to_one_queue_by_weight_and_equal_keys_stay_together(
+    channel: BlockingChannel, fresh: Fresh
+) -> None:
+    x = declare(channel, fresh("x"), HASH)
+    light, heavy = hash_queues(channel, fresh, x, "1", "3")
+    for _ in range(2):
+        for number in range(500):
+            channel.basic_publish(x, f"key {number}", str(number).encode())
+    taken = [get_all(channel, light), get_all(channel, heavy)]
+    assert len(taken[0]) + len(taken[1]) == 1000
+    assert len(taken[0]) == pytest.approx(250, rel=0.4)
+    for bodies in taken:
+        assert bodies[: len(bodies) // 2] == bodies[len(bodies) // 2 :]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ({"hash-header": "h"}, "headers"),
+        ({"hash-property": "message_id"}, "message_id"),
+        ({"hash-property": "correlation_id"}, "correlation_id"),
+        ({"hash-property": "timestamp"}, "timestamp"),
+    ],
+)
+def test_what_is_hashed_instead_of_the_key(
+    channel: BlockingChannel, fresh: Fresh, arguments: dict[str, str], name: str
+) -> None:
+    x = fresh("x")
+    channel.exchange_declare(x, HASH, arguments=arguments)
+    queues = hash_queues(channel, fresh, x, *("1" * 4))
+    sent: dict[str, Any] = {"headers": {"h": "same"}, "timestamp": 1_700_000_000}
+    for number in range(20):
+        channel.basic_publish(x, str(number), b"", BasicProperties(**{name: sent.get(name, "same")}))
+    assert sorted(taken_by(channel, queues)) == [0, 0, 0, 20]
+    for number in range(40):
+        each: dict[str, Any] = {"headers": {"h": str(number)}, "timestamp": number}
+        channel.basic_publish(x, "same", b"", BasicProperties(**{name: each.get(name, str(number))}))
+    counts = taken_by(channel, queues)
+    assert sum(counts) == 40
+    assert max(counts) < 40
+
+
+def test_a_queue_less_and_a_queue_more(channel: BlockingChannel, fresh: Fresh) -> None:
+    x = declare(channel, fresh("x"), HASH, alternate=fresh("ae"))
+    caught = bound_queue(channel, fresh("caught"), declare(channel, fresh("ae")))
+    channel.basic_publish(x, "k", b"nobody")
+    a, b = hash_queues(channel, fresh, x, "1", "1")
+    channel.queue_delete(a)
+    channel.basic_publish(x, "k", b"only b")
+    channel.queue_unbind(b, x, "1")
+    channel.basic_publish(x, "k", b"nobody again")
+    assert (get_all(channel, caught), get_all(channel, b)) == ([b"nobody", b"nobody again"], [b"only b"])
+
+
+def test_copies_do_not_make_a_hash_exchange_send_twice(channel: BlockingChannel, fresh: Fresh) -> None:
+    x = declare(channel, fresh("x"), HASH)
+    queues = hash_queues(channel, fresh, x, *("1" * 4))
+    for number in range(10):
+        keys: Any = {"CC": [str(copy) for copy in range(20)]}
+        channel.basic_publish(x, str(number), b"", BasicProperties(headers=keys))
+    assert sum(taken_by(channel, queues)) == 10
+
+
+@pytest.mark.parametrize(
+    ("weight", "text"),
+    [
+        ("", "The binding key must be an integer: <<>>"),
+        ("1.5", 'The binding key must be an integer: <<"1.5">>'),
+        ("0", "The binding key must be greater than 0"),
+    ],
+)
+def test_a_bad_weight(channel: BlockingChannel, queue: str, fresh: Fresh, weight: str, text: str) -> None:
+    x = declare(channel, fresh("x"), HASH)
+    with channel_error(406, f"PRECONDITION_FAILED - {text}"):
+        channel.queue_bind(queue, x, weight)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"hash-property": "app_id"}, "Unsupported property: app_id"),
+        (
+            {"hash-header": "h", "hash-property": "message_id"},
+            "hash-header and hash-property are mutually exclusive",
+        ),
+    ],
+)
+def test_bad_arguments(channel: BlockingChannel, fresh: Fresh, arguments: dict[str, str], text: str) -> None:
+    with channel_error(406, f"PRECONDITION_FAILED - {text}"):
+        channel.exchange_declare(fresh("x"), HASH, arguments=arguments)
+
+
+def test_a_hash_exchange_outlives_a_restart(own_broker: BrokerProcess, connect: Connect) -> None:
+    channel = connect(own_broker).channel()
+    channel.exchange_declare("x", HASH, durable=True, arguments={"hash-header": "h"})
+    for name in "abcd":
+        channel.queue_declare(name, durable=True)
+        channel.queue_bind(name, "x", "1")
+    own_broker.stop()
+    own_broker.start()
+    channel = connect(own_broker).channel()
+    for number in range(20):
+        channel.basic_publish("x", str(number), b"", BasicProperties(headers={"h": "same"}))
+    assert sorted(taken_by(channel, "abcd")) == [0, 0, 0, 20]

@@ -1,20 +1,27 @@
-"""The exchange types by name."""
+"""The exchange types by name, and what each of them asks for."""
 
-from typing import Final
+from typing import Any, Final
 
 from dispatchd.amqp.errors import CommandInvalid
+from dispatchd.model.exchanges.consistent_hash import (
+    CONSISTENT_HASH,
+    ConsistentHashTable,
+    check_hash_arguments,
+    check_weight,
+)
 from dispatchd.model.exchanges.direct import DirectTable
 from dispatchd.model.exchanges.fanout import FanoutTable
-from dispatchd.model.exchanges.headers import HeadersTable
+from dispatchd.model.exchanges.headers import HeadersTable, check_headers_binding
 from dispatchd.model.exchanges.table import RoutingTable
 from dispatchd.model.exchanges.topic import TopicTable
 
-EXCHANGE_TYPES: Final[dict[str, type[RoutingTable]]] = {
+_WITHOUT_ARGUMENTS: Final[dict[str, type[RoutingTable]]] = {
     "direct": DirectTable,
     "fanout": FanoutTable,
     "headers": HeadersTable,
     "topic": TopicTable,
 }
+EXCHANGE_TYPES: Final = (*_WITHOUT_ARGUMENTS, CONSISTENT_HASH)
 
 
 def check_exchange_type(name: str) -> None:
@@ -23,7 +30,23 @@ def check_exchange_type(name: str) -> None:
         raise CommandInvalid(f"{'unknown' if name else 'invalid'} exchange type '{name}'")
 
 
-def make_routing_table(type_name: str) -> RoutingTable:
-    """An empty table of an exchange type; raises CommandInvalid (503) for a type that does not exist."""
+def check_type_arguments(type_name: str, resource: str, arguments: dict[str, Any]) -> None:
+    """Raises PreconditionFailed (406) for arguments of a new exchange that its type refuses."""
+    if type_name == CONSISTENT_HASH:
+        check_hash_arguments(resource, arguments)
+
+
+def check_binding(type_name: str, routing_key: str, arguments: dict[str, Any]) -> None:
+    """Raises PreconditionFailed (406) for a binding that the exchange's type refuses."""
+    if type_name == "headers":
+        check_headers_binding(arguments)
+    elif type_name == CONSISTENT_HASH:
+        check_weight(routing_key)
+
+
+def make_routing_table(type_name: str, arguments: dict[str, Any] | None = None) -> RoutingTable:
+    """An empty table for an exchange with these arguments; raises CommandInvalid (503) for an unknown type."""
     check_exchange_type(type_name)
-    return EXCHANGE_TYPES[type_name]()
+    if type_name == CONSISTENT_HASH:
+        return ConsistentHashTable(arguments or {})
+    return _WITHOUT_ARGUMENTS[type_name]()

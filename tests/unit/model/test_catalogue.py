@@ -375,6 +375,10 @@ def test_what_binding_refuses(catalogue: Catalogue) -> None:
     assert refusal(lambda: bind(catalogue, "amq.direct", "exchange", "none")) == (
         "404 NOT_FOUND - no exchange 'none' in vhost '/'"
     )
+    exchange(catalogue, "hash", "x-consistent-hash")
+    assert refusal(lambda: bind(catalogue, "hash", "queue", "q")) == (
+        '406 PRECONDITION_FAILED - The binding key must be an integer: <<"k">>'
+    )
     assert refusal(lambda: bind(catalogue, "amq.headers", "queue", "q", **{"x-match": "none"})).startswith(
         "406 PRECONDITION_FAILED - Invalid x-match field value"
     )
