@@ -9,7 +9,17 @@ from gevent.event import Event
 
 from dispatchd.actors.authenticator import AuthenticatorActor
 from dispatchd.actors.connection import ConnectionActor, Services
-from dispatchd.actors.messages import CloseConnection, Connect, Connected, ConnectionGone, Define, Shutdown
+from dispatchd.actors.messages import (
+    ActorMessage,
+    Block,
+    CloseConnection,
+    Connect,
+    Connected,
+    ConnectionGone,
+    Define,
+    Shutdown,
+    Unblock,
+)
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
@@ -51,6 +61,7 @@ class BrokerActor(Actor):
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
         self._services = Services({}, self.authenticator, limits)
         self._connections: set[Ref] = set()
+        self._block: Block | None = None
         self._is_stopping = False
         self._all_gone = Event()
 
@@ -78,8 +89,26 @@ class BrokerActor(Actor):
             return
         connection = ConnectionActor(self.system, message.transport, self.ref, self._services).begin()
         self._connections.add(connection)
+        if self._block is not None:
+            connection.tell(self._block)
         connection.tell(Connected())
         message.transport.begin(connection)
+
+    @receives(Block)
+    def on_block(self, message: Block) -> None:
+        """An alarm: whoever publishes from now on has to wait."""
+        self._block = message
+        self._tell_connections(message)
+
+    @receives(Unblock)
+    def on_unblock(self, message: Unblock) -> None:
+        """No alarm any more."""
+        self._block = None
+        self._tell_connections(message)
+
+    def _tell_connections(self, message: ActorMessage) -> None:
+        for connection in self._connections:
+            connection.tell(message)
 
     @receives(ConnectionGone)
     def on_connection_gone(self, message: ConnectionGone) -> None:
@@ -91,8 +120,7 @@ class BrokerActor(Actor):
     def on_shutdown(self, _message: Shutdown) -> Event:
         """Close all connections with 320; the answer is an event that is set when they are gone."""
         self._is_stopping = True
-        for connection in self._connections:
-            connection.tell(CloseConnection(SHUTDOWN_TEXT))
+        self._tell_connections(CloseConnection(SHUTDOWN_TEXT))
         self._see_whether_all_are_gone()
         return self._all_gone
 
@@ -106,5 +134,6 @@ class BrokerActor(Actor):
             "name": self.name,
             "vhosts": sorted(self._services.vhosts),
             "connections": len(self._connections),
+            "blocked": self._block.reason if self._block is not None else None,
             "stopping": self._is_stopping,
         }

@@ -16,6 +16,7 @@ from dispatchd.actors.messages import (
     Arrived,
     Authenticate,
     Authenticated,
+    Block,
     ChannelFailed,
     ChannelGone,
     CloseConnection,
@@ -26,6 +27,7 @@ from dispatchd.actors.messages import (
     OwnerReleased,
     ReleaseOwner,
     Retire,
+    Unblock,
 )
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.sasl import MECHANISMS, read_credentials
@@ -52,6 +54,10 @@ AUTHENTICATING = "authenticating"
 TUNING = "tuning"
 OPENING = "opening"
 OPEN = "running"
+BLOCKING = "blocking"
+"""Not a state of its own, but shown as one: the next publish blocks."""
+BLOCKED = "blocked"
+"""Likewise: something was published, and nothing more is read."""
 CLOSING = "closing"
 LEAVING = "leaving"
 
@@ -96,6 +102,8 @@ class ConnectionActor(Actor):
         self._heartbeat = 0
         self._session: Session | None = None
         self._channels: dict[int, Ref] = {}
+        self._reason_to_block = ""
+        self._is_blocked = False
         self._farewell: m.Method | None = None
         self._deadline: gevent.Greenlet[..., None] | None = None
         self._connected_at = time.time()
@@ -119,6 +127,8 @@ class ConnectionActor(Actor):
             else:
                 batches.setdefault(arrived.channel, []).append(arrived)
         self._hand_out(batches)
+        if self._reason_to_block and any(arrived.published for arrived in message.inputs):
+            self._block()
         if message.failure is not None:
             self._close_with(message.failure)
 
@@ -219,6 +229,38 @@ class ConnectionActor(Actor):
     def _on_update_secret(self, _method: m.ConnectionUpdateSecret) -> None:
         self._send(m.ConnectionUpdateSecretOk())
 
+    # Alarms
+
+    @receives(Block)
+    def on_block(self, message: Block) -> None:
+        """Something runs short. Who only consumes is no part of that, and helps."""
+        self._reason_to_block = message.reason
+
+    def _block(self) -> None:
+        """The client publishes nevertheless: that was the last of it for now."""
+        if self._state is not OPEN or self._is_blocked:
+            return
+        self._is_blocked = True
+        self._transport.block()
+        if self._wants_to_know_of_blocks():
+            self._send(m.ConnectionBlocked(self._reason_to_block))
+
+    @receives(Unblock)
+    def on_unblock(self, _message: Unblock) -> None:
+        """All is well again."""
+        self._reason_to_block = ""
+        if self._read_on() and self._wants_to_know_of_blocks():
+            self._send(m.ConnectionUnblocked())
+
+    def _read_on(self) -> bool:
+        was_blocked, self._is_blocked = self._is_blocked, False
+        if was_blocked:
+            self._transport.unblock()
+        return was_blocked
+
+    def _wants_to_know_of_blocks(self) -> bool:
+        return self._session is not None and self._session.client_can("connection.blocked")
+
     # The end
 
     def _on_close(self, _method: m.ConnectionClose) -> None:
@@ -260,6 +302,7 @@ class ConnectionActor(Actor):
             return
         self._send(m.ConnectionClose(error.code, error.text, error.class_id, error.method_id))
         self._state = CLOSING
+        self._read_on()
         self._end_channels(error.text)
         self._set_deadline(LEAVE_SECONDS)
 
@@ -351,6 +394,11 @@ class ConnectionActor(Actor):
     def _send(self, method: m.Method) -> None:
         self._transport.send(encode_method(0, method))
 
+    def _shown_state(self) -> str:
+        if self._is_blocked:
+            return BLOCKED
+        return BLOCKING if self._state is OPEN and self._reason_to_block else self._state
+
     def snapshot(self) -> dict[str, Any]:
         """The connection's row in the admin."""
         transport = self._transport
@@ -362,7 +410,7 @@ class ConnectionActor(Actor):
             "port": transport.local[1],
             "user": self._user,
             "vhost": self._session.vhost_name if self._session else None,
-            "state": self._state,
+            "state": self._shown_state(),
             "protocol": "AMQP 0-9-1",
             "client_properties": self._client_properties,
             "channels": len(self._channels),

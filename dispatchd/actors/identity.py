@@ -15,6 +15,7 @@ under any other name it would expect `global=false` to change consumers that are
 CAPABILITIES = (
     "authentication_failure_close",
     "basic.nack",
+    "connection.blocked",
     "consumer_cancel_notify",
     "direct_reply_to",
     "consumer_priorities",

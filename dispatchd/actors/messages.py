@@ -413,6 +413,26 @@ class CloseConnection(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Block(ActorMessage):
+    """An alarm to the broker, broker to connections: who publishes is not read any further.
+
+    `reason` is for the clients, such as "low on memory".
+    """
+
+    reason: str
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock(ActorMessage):
+    """The end of the alarm, to the broker, broker to connections."""
+
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionGone(ActorMessage):
     """Connection to broker."""
 

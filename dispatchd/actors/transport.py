@@ -41,6 +41,14 @@ class Transport(Protocol):
         """Give publish credit back: the reader may take as much in again."""
         ...
 
+    def block(self) -> None:
+        """Read no more of what the peer sends; its silence is no sign of its end then."""
+        ...
+
+    def unblock(self) -> None:
+        """Read on."""
+        ...
+
     def tuned(self, frame_max: int, heartbeat: int) -> None:
         """Apply what was negotiated: octets of a frame, seconds between heartbeats (0 = none)."""
         ...

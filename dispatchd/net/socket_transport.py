@@ -79,6 +79,15 @@ class SocketTransport:
         if credit:
             self._credit.give(credit)
 
+    def block(self) -> None:
+        """Read no more, until it is unblocked or closed."""
+        if not self._is_closing:
+            self._credit.block()
+
+    def unblock(self) -> None:
+        """Read on."""
+        self._credit.unblock()
+
     def tuned(self, frame_max: int, heartbeat: int) -> None:
         """Apply what was negotiated."""
         self._parser.frame_max = frame_max
@@ -138,10 +147,9 @@ class SocketTransport:
                 elif len(data) == size < most and messages < FEW_MESSAGES:
                     size *= 2
                 self.is_reading = False
-                if credit.is_exhausted:
-                    credit.wait()
-                else:
+                if credit.is_available:
                     gevent.sleep(0)
+                credit.wait()
                 while len(inbox) > MAILBOX_LIMIT and not self._is_closing:
                     gevent.sleep(MAILBOX_CHECK_SECONDS)
                 self.is_reading = True

@@ -45,6 +45,7 @@ class FakeTransport:
         self.received_bytes = 0
         self.sent_bytes = 0
         self.waits_for_credit = False
+        self.is_blocked = False
         self.taken = 0
         self.granted = 0
         self.was_overdrawn = False
@@ -66,6 +67,12 @@ class FakeTransport:
         self.granted += credit
         if credit < 0 or self.granted > self.taken:
             self.was_overdrawn = True
+
+    def block(self) -> None:
+        self.is_blocked = True
+
+    def unblock(self) -> None:
+        self.is_blocked = False
 
     def tuned(self, frame_max: int, heartbeat: int) -> None:
         self.agreed = (frame_max, heartbeat)

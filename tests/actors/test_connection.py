@@ -36,6 +36,7 @@ from dispatchd.actors.messages import (
     Arrived,
     Authenticate,
     Authenticated,
+    Block,
     ChannelGone,
     CloseConnection,
     Connected,
@@ -44,6 +45,7 @@ from dispatchd.actors.messages import (
     Drained,
     OwnerReleased,
     ReleaseOwner,
+    Unblock,
 )
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import System
@@ -335,3 +337,84 @@ def test_a_failure_while_it_leaves_does_not_keep_it(
     world.settle()
     assert world.actors(ChannelActor) == []
     assert world.actors(QueueActor) == []
+
+
+def blockable(rig: Rig, *, announced: bool = True) -> Rig:
+    """An open connection with channel 1, whose client wants to know of alarms, or can't."""
+    capabilities = {"capabilities": {"connection.blocked": announced}}
+    rig.tell(Connected())
+    rig.method(m.ConnectionStartOk(capabilities, "PLAIN", b"\0guest\0guest"))
+    rig.tell(Authenticated("guest", accepted=True))
+    rig.method(m.ConnectionTuneOk(100, 8192, 10))
+    rig.method(m.ConnectionOpen("/"))
+    rig.read(1, spec.Channel.Open())
+    rig.frames()
+    return rig
+
+
+def test_an_alarm_does_not_concern_who_publishes_nothing(rig: Rig) -> None:
+    blockable(rig).tell(Block("low on memory"))
+    rig.read(1, spec.Basic.Qos())
+    assert rig.frames() == ["Basic.QosOk"]
+    assert not rig.transport.is_blocked
+    assert rig.state == "blocking"
+    rig.tell(Unblock())
+    assert rig.frames() == []
+    assert rig.state == OPEN
+
+
+def test_the_first_publish_during_an_alarm_is_taken_and_the_last_until_its_end(rig: Rig) -> None:
+    blockable(rig).tell(Block("low on memory"))
+    rig.read(1, *published(b"x", "none", mandatory=True))
+    blocked, *_ = [frame for number, frame in rig.transport.frames() if number == 0]
+    assert (blocked.name, blocked.reason) == ("Connection.Blocked", "low on memory")
+    assert rig.transport.is_blocked
+    assert rig.state == "blocked"
+    rig.read(1, *published(b"what had been read already"))
+    rig.tell(Block("low on memory & disk"))
+    assert "Connection.Blocked" not in rig.frames()
+    rig.tell(Unblock())
+    assert rig.frames() == ["Connection.Unblocked"]
+    assert not rig.transport.is_blocked
+    assert rig.state == OPEN
+    rig.read(1, *published(b"x"))
+    assert not rig.transport.is_blocked
+
+
+def test_every_alarm_waits_for_a_publish_of_its_own(rig: Rig) -> None:
+    blockable(rig).tell(Block("low on memory"))
+    rig.read(1, *published(b"x"))
+    rig.tell(Unblock())
+    rig.tell(Block("low on memory"))
+    assert not rig.transport.is_blocked
+    rig.read(1, *published(b"x"))
+    assert rig.transport.is_blocked
+
+
+def test_who_can_not_be_told_is_blocked_all_the_same(rig: Rig) -> None:
+    blockable(rig, announced=False).tell(Block("low on memory"))
+    rig.read(1, *published(b"x"))
+    assert rig.transport.is_blocked
+    rig.tell(Unblock())
+    assert not rig.transport.is_blocked
+    assert not [name for name in rig.frames() if name.startswith("Connection")]
+
+
+def test_a_blocked_connection_that_is_closed_is_read_again(rig: Rig) -> None:
+    blockable(rig).tell(Block("low on memory"))
+    rig.read(1, *published(b"x"))
+    rig.frames()
+    rig.tell(CloseConnection("enough"))
+    assert rig.frames() == ["Connection.Close"]
+    assert not rig.transport.is_blocked
+    rig.tell(Unblock())
+    assert rig.frames() == []
+
+
+@pytest.mark.parametrize("state", [STARTING, TUNING, CLOSING, LEAVING])
+def test_alarms_in_other_states_are_nothing_to_speak_of(rig: Rig, state: str) -> None:
+    rig.reach(state)
+    rig.tell(Block("low on memory"))
+    assert rig.state == state
+    rig.tell(Unblock())
+    assert rig.frames() == []

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+import gevent
 import pytest
-from broker.clients import Inbox, channel_error, depth, exists, round_trip, wait_until
+from actors.harness import wait_until as wait_for
+from broker.clients import Inbox, channel_error, depth, exists, publish, round_trip, wait_until
 from broker.conftest import Connect, Fresh
-from pika import BasicProperties
+from broker.raw import RawClient
+from pamqp import commands as spec
+from pika import BasicProperties, ConnectionParameters
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 from pika.exceptions import ChannelClosedByBroker, UnroutableError
+
+from dispatchd.actors.broker import BrokerActor
+from dispatchd.actors.connection import ConnectionActor
+from dispatchd.actors.messages import Block, CloseConnection, Unblock
+from dispatchd.config import Config
+from dispatchd.server import Server
+from dispatchd.store.memory_store import MemoryStore
 
 REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -198,3 +210,113 @@ def test_arguments_that_a_consumer_may_have(channel: BlockingChannel, queue: str
     for arguments in ({"x-priority": -5}, {"x-priority": 2**40}, {"x-cancel-on-ha-failover": True}, {"anything": None}):
         Inbox(channel, queue, arguments=arguments)
     assert channel.queue_declare(queue, passive=True).method.consumer_count == 4
+
+
+class Alarmed:
+    """A broker in the process of the test, which rings the alarm itself."""
+
+    def __init__(self) -> None:
+        config = Config(amqp_port=0, admin_port=0, debug_port=0, bind="127.0.0.1")
+        self.server = Server(config, MemoryStore())
+        self.server.start()
+        (self.broker,) = [actor for actor in self.server.system.actors.values() if isinstance(actor, BrokerActor)]
+
+    def connect(self) -> BlockingConnection:
+        return BlockingConnection(ConnectionParameters("127.0.0.1", self.server.amqp_port, heartbeat=0))
+
+    def raw(self, **capabilities: bool) -> RawClient:
+        client = RawClient("127.0.0.1", self.server.amqp_port)
+        client.open(capabilities={name.replace("_", "."): able for name, able in capabilities.items()})
+        client.open_channel()
+        return client
+
+    @property
+    def states(self) -> list[str]:
+        """What the admin shows of the connections."""
+        actors = self.server.system.actors.values()
+        return [actor.snapshot()["state"] for actor in actors if isinstance(actor, ConnectionActor)]
+
+
+@pytest.fixture
+def alarmed() -> Iterator[Alarmed]:
+    alarmed = Alarmed()
+    yield alarmed
+    if alarmed.broker.ref.is_alive():
+        alarmed.server.stop()
+
+
+def test_blocked_publishers_wait_while_consumers_go_on(alarmed: Alarmed) -> None:
+    consumer = alarmed.connect().channel()
+    consumer.queue_declare("q")
+    publish(consumer, "q", b"before")
+    round_trip(consumer)
+    publisher = alarmed.connect()
+    told: list[Any] = []
+    publisher.add_on_connection_blocked_callback(lambda _, frame: told.append(frame.method.reason))
+    publisher.add_on_connection_unblocked_callback(lambda _, frame: told.append("unblocked"))
+    channel = publisher.channel()
+
+    alarmed.broker.ref.tell(Block("low on memory"))
+    round_trip(channel)
+    assert alarmed.states == ["blocking", "blocking"]
+    publish(channel, "q", b"first")
+    wait_until(channel, lambda: told)
+    publish(channel, "q", b"second")
+    inbox = Inbox(consumer, "q", auto_ack=True)
+    inbox.wait(2)
+    for _ in range(20):
+        round_trip(consumer)
+    assert inbox.all() == [b"before", b"first"]
+    assert alarmed.states == ["blocking", "blocked"]
+
+    alarmed.broker.ref.tell(Unblock())
+    wait_until(channel, lambda: len(told) == 2)
+    inbox.wait(3)
+    assert inbox.bodies == [b"before", b"first", b"second"]
+    assert told == ["low on memory", "unblocked"]
+    consumer.connection.close()
+    publisher.close()
+
+
+def test_who_can_not_be_told_is_blocked_without_a_word(alarmed: Alarmed) -> None:
+    client = alarmed.raw()
+    client.send(spec.Queue.Declare(queue="q"), 1)
+    client.expect(spec.Queue.DeclareOk)
+    alarmed.broker.ref.tell(Block("low on disk"))
+    client.publish(1, "q", b"first")
+    wait_for(lambda: alarmed.states == ["blocked"])
+    client.publish(1, "q", b"second")
+    client.send(spec.Queue.Declare(queue="q", passive=True), 1)
+    alarmed.broker.ref.tell(Unblock())
+    assert client.expect(spec.Queue.DeclareOk).message_count == 2
+
+
+def test_a_blocked_connection_can_be_closed(alarmed: Alarmed) -> None:
+    client = alarmed.raw(connection_blocked=True)
+    alarmed.broker.ref.tell(Block("low on disk"))
+    client.publish(1, "q", b"x")
+    assert client.expect(spec.Connection.Blocked).reason == "low on disk"
+    (connection,) = [a for a in alarmed.server.system.actors.values() if isinstance(a, ConnectionActor)]
+    connection.ref.tell(CloseConnection("enough"))
+    assert client.expect_connection_close(320) == "CONNECTION_FORCED - enough"
+    wait_for(lambda: not alarmed.states)
+
+
+def test_the_broker_ends_with_blocked_connections(alarmed: Alarmed) -> None:
+    client = alarmed.raw(connection_blocked=True)
+    alarmed.broker.ref.tell(Block("low on disk"))
+    client.publish(1, "q", b"x")
+    client.expect(spec.Connection.Blocked)
+    ended = gevent.spawn(alarmed.server.stop)
+    assert client.expect_connection_close(320).startswith("CONNECTION_FORCED")
+    assert ended.get(timeout=10) is True
+
+
+def test_who_leaves_while_blocked_is_gone_after_the_alarm(alarmed: Alarmed) -> None:
+    client = alarmed.raw(connection_blocked=True)
+    alarmed.broker.ref.tell(Block("low on disk"))
+    client.publish(1, "q", b"x")
+    client.expect(spec.Connection.Blocked)
+    client.close()
+    alarmed.broker.ref.tell(Unblock())
+    wait_for(lambda: not alarmed.states)

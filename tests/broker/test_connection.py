@@ -32,7 +32,9 @@ def test_start_offers_mechanisms_a_locale_and_capabilities(raw: OpenRaw) -> None
     assert set(properties["capabilities"]) >= {
         "authentication_failure_close",
         "basic.nack",
+        "connection.blocked",
         "consumer_cancel_notify",
+        "direct_reply_to",
         "exchange_exchange_bindings",
         "per_consumer_qos",
         "publisher_confirms",
