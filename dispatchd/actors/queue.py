@@ -41,7 +41,7 @@ from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AccessRefused, AmqpError
 from dispatchd.model.catalogue import Catalogue, in_use, not_empty
-from dispatchd.model.dead_letters import EXPIRED, MAXLEN, REJECTED, is_cycle
+from dispatchd.model.dead_letters import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, is_cycle
 from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.queue import Queue
 from dispatchd.model.queue_rules import NO_LIMIT, REJECT_PUBLISH_DLX, QueueRules
@@ -220,7 +220,7 @@ class QueueActor(Actor):
     @receives(Requeue)
     def on_requeue(self, message: Requeue) -> None:
         """Put back what was not acknowledged."""
-        self._queue.requeue(message.entries)
+        self._give_up(self._queue.requeue(message.entries), DELIVERY_LIMIT)
         self._serve()
 
     @receives(Unsubscribe)
@@ -391,7 +391,7 @@ class QueueActor(Actor):
         for consumer in old.consumers:
             stranded, consumer.batch = consumer.batch, []
             consumer.give_back(stranded)
-            old.requeue(stranded)
+            old.requeue(stranded, counts=False)
         queue = Queue(self.ref, self._definition.durable, old.last_position, self._rules)
         queue.restore(sorted({id(entry): entry for entry in old.entries()}.values(), key=lambda entry: entry.position))
         queue.adopt(old)

@@ -1,11 +1,12 @@
 """A message as it travels through the broker: its bytes as they came, and what the broker notes about it."""
 
+from dataclasses import replace
 from typing import Any
 
 from mypy_extensions import i64
 
 from dispatchd.amqp.errors import AmqpSyntaxError
-from dispatchd.amqp.properties import Properties, encode_header, is_persistent
+from dispatchd.amqp.properties import Properties, decode_properties, encode_header, is_persistent
 
 
 class Message:
@@ -74,6 +75,21 @@ def make_message(exchange: str, routing_key: str, properties: Properties, body: 
     header = encode_header(len(body), properties)
     address = make_address(exchange, routing_key)
     return Message(exchange, routing_key, address, header, body, persistent=is_persistent(header))
+
+
+def with_header(message: Message, name: str, value: Any) -> Message:
+    """A copy of a message with one more header; nothing is noted about it but what its bytes say."""
+    properties = decode_properties(message.header)
+    headers = {**(properties.headers or {}), name: value}
+    changed = encode_header(len(message.body), replace(properties, headers=headers))
+    return Message(
+        message.exchange,
+        message.routing_key,
+        message.address,
+        changed,
+        message.body,
+        persistent=message.persistent,
+    )
 
 
 def make_address(exchange: str, routing_key: str) -> bytes:

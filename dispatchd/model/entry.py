@@ -21,11 +21,23 @@ class QueueEntry:
 
     `position` grows by one with each message that the queue takes; a requeued entry goes back to it.
     `is_out`: it was delivered and is not settled; `consumer` is who holds it then (None after a basic.get).
-    `expires_at` is in ms since 1970, or NEVER. `slot` is the journal's: NOT_STORED, STORED, or its index in the batch
-    that is still to be written.
+    `returns` counts how often it came back, where the queue limits that; `shown` is then the message with that count
+    in its headers. `expires_at` is in ms since 1970, or NEVER. `slot` is the journal's: NOT_STORED, STORED, or its
+    index in the batch that is still to be written.
     """
 
-    __slots__ = ("consumer", "expires_at", "is_out", "message", "position", "queue", "redelivered", "slot")
+    __slots__ = (
+        "consumer",
+        "expires_at",
+        "is_out",
+        "message",
+        "position",
+        "queue",
+        "redelivered",
+        "returns",
+        "shown",
+        "slot",
+    )
 
     def __init__(self, message: Message, queue: Any, position: i64) -> None:
         self.message: Message = message
@@ -35,4 +47,6 @@ class QueueEntry:
         self.expires_at: i64 = NEVER
         self.is_out: bool = False
         self.consumer: Consumer | None = None
+        self.returns: i64 = 0
+        self.shown: Message | None = None
         self.slot: i64 = NOT_STORED

@@ -50,6 +50,8 @@ class DeliveryLedger:
         for entry in entries:
             tag += 1
             message = entry.message
+            if entry.redelivered and entry.shown is not None:
+                message = entry.shown
             size += message.size + DELIVERY_OVERHEAD
             write_deliver(out, channel, prefix, tag, entry.redelivered, message, frame_max)
         if not consumer.no_ack:
@@ -65,7 +67,8 @@ class DeliveryLedger:
     def encode_get_ok(self, entry: QueueEntry, message_count: i64, no_ack: bool) -> bytes:
         """The answer to a basic.get; the entry is noted unless no acknowledgement is expected."""
         tag = self.last_tag + 1
-        answer = encode_get_ok(self.channel, tag, entry.redelivered, entry.message, message_count, self.frame_max)
+        message = entry.shown or entry.message
+        answer = encode_get_ok(self.channel, tag, entry.redelivered, message, message_count, self.frame_max)
         self.last_tag = tag
         if not no_ack:
             self.unacked[tag] = entry

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
+from dispatchd.amqp.message import with_header
 from dispatchd.amqp.properties import FLAG_EXPIRATION, FLAG_PRIORITY, decode_properties, property_flags
 from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.line import Line
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dispatchd.model.consumer import Consumer
 
 DISPATCH_LIMIT: Final = 1000
+DELIVERY_COUNT: Final = "x-delivery-count"
 
 
 class _Turns:
@@ -274,13 +276,24 @@ class Queue:
             if self._end_delivery(entry):
                 self.acknowledged += 1
 
-    def requeue(self, entries: list[QueueEntry]) -> None:
-        """Put entries back where they were, marked as redelivered; those that aren't out are passed over."""
+    def requeue(self, entries: list[QueueEntry], counts: bool = True) -> list[QueueEntry]:
+        """Put entries back where they were, marked as redelivered; those that aren't out are passed over.
+
+        `counts` is false for what no client ever saw. Returns those that came back more often than `x-delivery-limit`
+        allows: they are not put back.
+        """
         has_priorities = len(self.lines) > 1
         back: list[QueueEntry] = []
+        exhausted: list[QueueEntry] = []
         for entry in entries:
             if self._end_delivery(entry):
                 entry.redelivered = True
+                if counts and self.rules.delivery_limit != NO_LIMIT:
+                    entry.returns += 1
+                    if entry.returns > self.rules.delivery_limit:
+                        exhausted.append(entry)
+                        continue
+                    entry.shown = with_header(entry.message, DELIVERY_COUNT, int(entry.returns))
                 self.ready_bytes += entry.message.size
                 if has_priorities:
                     self._line_of(entry.message).put_back([entry])
@@ -288,6 +301,7 @@ class Queue:
                     back.append(entry)
         if back:
             self.line.put_back(back)
+        return exhausted
 
     def _end_delivery(self, entry: QueueEntry) -> bool:
         if not entry.is_out:

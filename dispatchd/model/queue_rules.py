@@ -32,6 +32,7 @@ class QueueRules:
         self.overflow: str = arguments.get("x-overflow", DROP_HEAD)
         self.dead_letter_exchange: str | None = arguments.get("x-dead-letter-exchange")
         self.dead_letter_routing_key: str | None = arguments.get("x-dead-letter-routing-key")
+        self.delivery_limit: i64 = arguments.get("x-delivery-limit", NO_LIMIT)
         self.max_priority: i64 = arguments.get("x-max-priority", 0)
         self.single_active_consumer: bool = arguments.get("x-single-active-consumer", False)
 
@@ -109,6 +110,7 @@ def _type(value: Any, arguments: dict[str, Any]) -> str:
 _CHECKS: Final[dict[str, Check]] = {
     "x-expires": _positive,
     "x-message-ttl": _not_negative,
+    "x-delivery-limit": _not_negative,
     "x-dead-letter-exchange": _text,
     "x-dead-letter-routing-key": _dead_letter_routing_key,
     "x-max-length": _not_negative,

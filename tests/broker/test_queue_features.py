@@ -185,6 +185,32 @@ def test_what_expires_while_the_broker_is_down(own_broker: BrokerProcess, connec
     assert get_all(channel, "dead") == [b"old"]
 
 
+def test_what_comes_back_too_often_dies(channel: BlockingChannel, declare: Declare) -> None:
+    dead = declare("dead")
+    name = declare(delivery_limit=2, dead_letter_exchange="", dead_letter_routing_key=dead)
+    put(channel, name, b"poison")
+    counted = []
+    for _ in range(3):
+        wait_until(channel, lambda: depth(channel, name) == 1)
+        method, properties, body = channel.basic_get(name)
+        assert body == b"poison"
+        counted.append((method.redelivered, (properties.headers or {}).get("x-delivery-count")))
+        channel.basic_nack(method.delivery_tag, requeue=True)
+    assert counted == [(False, None), (True, 1), (True, 2)]
+    [death] = deaths(channel, dead)
+    assert (death["reason"], death["count"]) == ("delivery_limit", 1)
+    assert depth(channel, name) == 0
+
+
+def test_a_consumer_sees_how_often_it_came_back(channel: BlockingChannel, declare: Declare) -> None:
+    name = declare(delivery_limit=5)
+    channel.basic_qos(prefetch_count=1)
+    inbox = Inbox(channel, name)
+    publish(channel, name, b"poison")
+    channel.basic_nack(inbox.wait(1)[0].tag, requeue=True)
+    assert inbox.wait(2)[1].properties.headers == {"x-delivery-count": 1}
+
+
 # Length
 
 

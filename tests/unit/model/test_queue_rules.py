@@ -97,6 +97,27 @@ def test_a_requeued_entry_is_in_the_line_of_its_priority() -> None:
     assert bodies(prior.entries()) == [b"high", b"low"]
 
 
+def test_what_came_back_too_often_stays_away() -> None:
+    limited = queue(delivery_limit=1)
+    limited.enqueue([message(b"poison")], 0)
+    for exhausted in (0, 1):
+        entry = limited.take()
+        assert entry is not None
+        limited.unacked += 1
+        assert len(limited.requeue([entry])) == exhausted
+    assert (len(limited), limited.ready_bytes, limited.unacked) == (0, 0, 0)
+
+
+def test_what_nobody_saw_did_not_come_back() -> None:
+    limited = queue(delivery_limit=0)
+    limited.enqueue([message(b"fine")], 0)
+    entry = limited.take()
+    assert entry is not None
+    limited.unacked += 1
+    assert limited.requeue([entry], counts=False) == []
+    assert len(limited) == 1
+
+
 def test_one_consumer_is_active() -> None:
     single = queue(single_active_consumer=True)
     first, second = consumer("first"), consumer("second")
