@@ -74,7 +74,7 @@ def address_request(message: Message, address: str) -> None:
     header = message.header
     start: i64 = find_property(header, FLAG_REPLY_TO)
     end: i64 = start + len(_REPLY_TO_OCTETS)
-    if header[start:end] != _REPLY_TO_OCTETS:
+    if start < 0 or header[start:end] != _REPLY_TO_OCTETS:
         return
     if not address:
         raise PreconditionFailed("fast reply consumer does not exist")
