@@ -87,7 +87,7 @@ def connection_facts(**others: Any) -> dict[str, Any]:
         "peer_host": "127.0.0.1", "peer_port": 40000, "host": "127.0.0.1", "port": 5672, "user": "guest", "vhost": "/",
         "state": "running", "protocol": "AMQP 0-9-1", "client_properties": properties, "channels": 1,
         "channel_max": 2047, "frame_max": 131072, "timeout": 60, "connected_at": 1_700_000_000_000, "recv_oct": 4096,
-        "send_oct": 8192, "blocked_by_credit": False, **others,
+        "send_oct": 8192, "blocked_by_credit": False, "user_provided_name": "orders", **others,
     }  # fmt: skip
 
 

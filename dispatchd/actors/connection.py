@@ -399,6 +399,10 @@ class ConnectionActor(Actor):
             return BLOCKED
         return BLOCKING if self._state is OPEN and self._reason_to_block else self._state
 
+    def _user_provided_name(self) -> str | None:
+        name = self._client_properties.get("connection_name")
+        return name if isinstance(name, str) else None
+
     def snapshot(self) -> dict[str, Any]:
         """The connection's row in the admin."""
         transport = self._transport
@@ -413,6 +417,7 @@ class ConnectionActor(Actor):
             "state": self._shown_state(),
             "protocol": "AMQP 0-9-1",
             "client_properties": self._client_properties,
+            "user_provided_name": self._user_provided_name(),
             "channels": len(self._channels),
             "channel_max": self._channel_max,
             "frame_max": self._frame_max,

@@ -418,3 +418,18 @@ def test_alarms_in_other_states_are_nothing_to_speak_of(rig: Rig, state: str) ->
     assert rig.state == state
     rig.tell(Unblock())
     assert rig.frames() == []
+
+
+@pytest.mark.parametrize(
+    ("properties", "name"),
+    [
+        ({"connection_name": "orders", "product": "x"}, "orders"),
+        ({"connection_name": b"\xff"}, None),
+        ({"connection_name": {"a": 1}}, None),
+        ({}, None),
+    ],
+)
+def test_the_name_that_a_client_gives_its_connection(rig: Rig, properties: dict[str, Any], name: str | None) -> None:
+    rig.tell(Connected())
+    rig.method(m.ConnectionStartOk(properties, "PLAIN", b"\0guest\0guest"))
+    assert rig.actor.snapshot()["user_provided_name"] == name

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
+from urllib.request import Request, urlopen
 
 import gevent
 import pytest
@@ -212,7 +215,7 @@ def test_arguments_that_a_consumer_may_have(channel: BlockingChannel, queue: str
     assert channel.queue_declare(queue, passive=True).method.consumer_count == 4
 
 
-class Alarmed:
+class Local:
     """A broker in the process of the test, which rings the alarm itself."""
 
     def __init__(self) -> None:
@@ -238,27 +241,27 @@ class Alarmed:
 
 
 @pytest.fixture
-def alarmed() -> Iterator[Alarmed]:
-    alarmed = Alarmed()
-    yield alarmed
-    if alarmed.broker.ref.is_alive():
-        alarmed.server.stop()
+def local() -> Iterator[Local]:
+    local = Local()
+    yield local
+    if local.broker.ref.is_alive():
+        local.server.stop()
 
 
-def test_blocked_publishers_wait_while_consumers_go_on(alarmed: Alarmed) -> None:
-    consumer = alarmed.connect().channel()
+def test_blocked_publishers_wait_while_consumers_go_on(local: Local) -> None:
+    consumer = local.connect().channel()
     consumer.queue_declare("q")
     publish(consumer, "q", b"before")
     round_trip(consumer)
-    publisher = alarmed.connect()
+    publisher = local.connect()
     told: list[Any] = []
     publisher.add_on_connection_blocked_callback(lambda _, frame: told.append(frame.method.reason))
     publisher.add_on_connection_unblocked_callback(lambda _, frame: told.append("unblocked"))
     channel = publisher.channel()
 
-    alarmed.broker.ref.tell(Block("low on memory"))
+    local.broker.ref.tell(Block("low on memory"))
     round_trip(channel)
-    assert alarmed.states == ["blocking", "blocking"]
+    assert local.states == ["blocking", "blocking"]
     publish(channel, "q", b"first")
     wait_until(channel, lambda: told)
     publish(channel, "q", b"second")
@@ -267,9 +270,9 @@ def test_blocked_publishers_wait_while_consumers_go_on(alarmed: Alarmed) -> None
     for _ in range(20):
         round_trip(consumer)
     assert inbox.all() == [b"before", b"first"]
-    assert alarmed.states == ["blocking", "blocked"]
+    assert local.states == ["blocking", "blocked"]
 
-    alarmed.broker.ref.tell(Unblock())
+    local.broker.ref.tell(Unblock())
     wait_until(channel, lambda: len(told) == 2)
     inbox.wait(3)
     assert inbox.bodies == [b"before", b"first", b"second"]
@@ -278,45 +281,58 @@ def test_blocked_publishers_wait_while_consumers_go_on(alarmed: Alarmed) -> None
     publisher.close()
 
 
-def test_who_can_not_be_told_is_blocked_without_a_word(alarmed: Alarmed) -> None:
-    client = alarmed.raw()
+def test_who_can_not_be_told_is_blocked_without_a_word(local: Local) -> None:
+    client = local.raw()
     client.send(spec.Queue.Declare(queue="q"), 1)
     client.expect(spec.Queue.DeclareOk)
-    alarmed.broker.ref.tell(Block("low on disk"))
+    local.broker.ref.tell(Block("low on disk"))
     client.publish(1, "q", b"first")
-    wait_for(lambda: alarmed.states == ["blocked"])
+    wait_for(lambda: local.states == ["blocked"])
     client.publish(1, "q", b"second")
     client.send(spec.Queue.Declare(queue="q", passive=True), 1)
-    alarmed.broker.ref.tell(Unblock())
+    local.broker.ref.tell(Unblock())
     assert client.expect(spec.Queue.DeclareOk).message_count == 2
 
 
-def test_a_blocked_connection_can_be_closed(alarmed: Alarmed) -> None:
-    client = alarmed.raw(connection_blocked=True)
-    alarmed.broker.ref.tell(Block("low on disk"))
+def test_a_blocked_connection_can_be_closed(local: Local) -> None:
+    client = local.raw(connection_blocked=True)
+    local.broker.ref.tell(Block("low on disk"))
     client.publish(1, "q", b"x")
     assert client.expect(spec.Connection.Blocked).reason == "low on disk"
-    (connection,) = [a for a in alarmed.server.system.actors.values() if isinstance(a, ConnectionActor)]
+    (connection,) = [a for a in local.server.system.actors.values() if isinstance(a, ConnectionActor)]
     connection.ref.tell(CloseConnection("enough"))
     assert client.expect_connection_close(320) == "CONNECTION_FORCED - enough"
-    wait_for(lambda: not alarmed.states)
+    wait_for(lambda: not local.states)
 
 
-def test_the_broker_ends_with_blocked_connections(alarmed: Alarmed) -> None:
-    client = alarmed.raw(connection_blocked=True)
-    alarmed.broker.ref.tell(Block("low on disk"))
+def test_the_broker_ends_with_blocked_connections(local: Local) -> None:
+    client = local.raw(connection_blocked=True)
+    local.broker.ref.tell(Block("low on disk"))
     client.publish(1, "q", b"x")
     client.expect(spec.Connection.Blocked)
-    ended = gevent.spawn(alarmed.server.stop)
+    ended = gevent.spawn(local.server.stop)
     assert client.expect_connection_close(320).startswith("CONNECTION_FORCED")
     assert ended.get(timeout=10) is True
 
 
-def test_who_leaves_while_blocked_is_gone_after_the_alarm(alarmed: Alarmed) -> None:
-    client = alarmed.raw(connection_blocked=True)
-    alarmed.broker.ref.tell(Block("low on disk"))
+def test_who_leaves_while_blocked_is_gone_after_the_alarm(local: Local) -> None:
+    client = local.raw(connection_blocked=True)
+    local.broker.ref.tell(Block("low on disk"))
     client.publish(1, "q", b"x")
     client.expect(spec.Connection.Blocked)
     client.close()
-    alarmed.broker.ref.tell(Unblock())
-    wait_for(lambda: not alarmed.states)
+    local.broker.ref.tell(Unblock())
+    wait_for(lambda: not local.states)
+
+
+def test_the_admin_shows_what_a_client_calls_its_connection(local: Local) -> None:
+    parameters = ConnectionParameters(
+        "127.0.0.1", local.server.amqp_port, client_properties={"connection_name": "orders"}
+    )
+    connection = BlockingConnection(parameters)
+    url = f"http://127.0.0.1:{local.server.admin_port}/api/connections"
+    request = Request(url, headers={"Authorization": "Basic " + b64encode(b"guest:guest").decode()})
+    with urlopen(request, timeout=10) as answer:
+        (row,) = json.load(answer)
+    assert row["user_provided_name"] == "orders"
+    connection.close()

@@ -129,7 +129,7 @@ def test_connections(tmp_path: Path) -> None:
     system = System()
     connection = begin(FakeConnection(system, "here -> there", told=connection_facts(blocked_by_credit=True)))
     seen = look(system, f"#connections?open={connection.number}", tmp_path)
-    assert seen.row("|here -> there|")[0].startswith("|here -> there|guest|/|running, held back|pika 1.3|1|")
+    assert seen.row("|here -> there|")[0].startswith("|here -> there|guest|/|running, held back|pika 1.3|orders|1|")
     assert "basic.nack: yes" in seen.text
 
 

@@ -48,6 +48,7 @@ export const LISTS = {
       words("vhost", "Vhost"),
       { ...state, show: (value, row) => (row.blocked_by_credit ? `${text(value)}, held back` : text(value)) },
       { key: "client", title: "Client", value: (row) => client(row.client_properties) },
+      words("user_provided_name", "Its own name", "what the client calls this connection (connection_name)"),
       count("channels", "Channels"),
       { ...perSecond("recv_oct", "From client/s"), show: bytes },
       { ...perSecond("send_oct", "To client/s"), show: bytes },
