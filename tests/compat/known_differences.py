@@ -1,32 +1,91 @@
-"""Where dispatchd differs from RabbitMQ 3.10 and means to."""
+"""Where dispatchd differs from RabbitMQ 3.10 and means to: docs/compatibility.md in the form of scripts."""
 
-from compat.script import Bind, Connect, Queue, Scenario, Send
+from compat.scenarios.errors import frame, method, put
+from compat.script import (
+    Ack,
+    Bind,
+    Connect,
+    Consume,
+    Publish,
+    Qos,
+    Queue,
+    Scenario,
+    Send,
+    Step,
+)
 
-EMPTY_METHOD = b"\1\0\1\0\0\0\0\xce"
+
+def differs(name: str, *steps: Step, because: str) -> Scenario:
+    return Scenario(name, steps, because)
+
+
+HEARS_WHY = "an error before connection.open is answered with a close that says why; RabbitMQ drops the socket"
+UNKNOWN = "what cannot be decoded gets a close that says why; RabbitMQ's connection crashes"
+LENIENT = "an answer that nobody waits for does no harm; RabbitMQ answers 503"
 
 KNOWN_DIFFERENCES = [
-    Scenario(
-        "server version",
-        (Connect(shows_server=True),),
-        "kombu and Celery decide by the version what `basic.qos` means: it is a 3.12",
+    differs(
+        "server properties",
+        Connect(shows_server=True),
+        because="kombu and Celery decide by product and version what `basic.qos` means: we say a RabbitMQ that fits",
     ),
-    Scenario(
-        "close before connection.open",
-        (Connect(early=b"\1\0\0\0\0\0\4\0\x28\0\x0a\xce"),),
-        "a client that breaks the handshake hears why; RabbitMQ drops the socket",
+    differs("a channel before connection.open", Connect(early=method(20, 10, b"\0")), because=HEARS_WHY),
+    differs("more channels than there are", Connect(channel_max=2048), because=HEARS_WHY),
+    differs("no limit of channels", Connect(channel_max=0), because=HEARS_WHY),
+    differs("frames too large", Connect(frame_max=131073), because=HEARS_WHY),
+    differs("frames too small", Connect(frame_max=4095), because=HEARS_WHY),
+    differs("unknown mechanism", Connect(mechanism="SCRAM"), because=HEARS_WHY),
+    differs("a login without a password", Connect(response="guest"), because=HEARS_WHY),
+    differs(
+        "acting for another",
+        Connect(response="other\0guest\0guest"),
+        because="PLAIN with an authorization identity is accepted, and the identity ignored",
     ),
     *(
-        Scenario(
+        differs(f"AMQP {name}", Connect(header=octets), because="no client speaks it any more")
+        for name, octets in {"0-8": b"AMQP\1\1\x08\0", "0-9": b"AMQP\1\1\0\x09"}.items()
+    ),
+    differs("unknown method", Send(method(60, 999)), because=UNKNOWN),
+    differs("unknown class", Send(method(99, 10)), because=UNKNOWN),
+    differs("unknown method of the connection", Send(method(10, 99, channel=0)), because=UNKNOWN),
+    differs("a method frame without a method", Queue("q"), Send(frame(1, 1, b"")), because="502, not 501"),
+    differs(
+        "more body than the header said",
+        Queue("q"),
+        Send(put(3, b"12345")),
+        because="noticed at once; RabbitMQ notices by the next method",
+    ),
+    differs(
+        "a deliver from a client",
+        Queue("q"),
+        Send(method(60, 60, b"\1c" + bytes(11))),
+        because="refused at once; RabbitMQ waits for its content",
+    ),
+    differs("a flow-ok that nobody waits for", Queue("q"), Send(method(20, 21, b"\1")), because=LENIENT),
+    differs("a cancel-ok that nobody waits for", Queue("q"), Send(method(60, 31, b"\1c")), because=LENIENT),
+    *(
+        differs(
             f"x-queue-type {kind}",
-            (Queue("q", durable=True, arguments={"x-queue-type": kind}),),
-            "refused with 406: a replicated type is not pretended",
+            Queue("q", durable=True, arguments={"x-queue-type": kind}),
+            because="refused with 406: a replicated type is not pretended",
         )
         for kind in ("quorum", "stream")
     ),
-    Scenario(
+    differs(
         "the type of an x-match that is no text",
-        (Queue("q"), Bind("q", "amq.headers", arguments={"x-match": 1})),
-        "the text calls every integer a signedint, as most clients send them, not by its size",
+        Queue("q"),
+        Bind("q", "amq.headers", arguments={"x-match": 1}),
+        because="the text calls every integer a signedint, as most clients send them, not by its size",
     ),
-    Scenario("a method frame without a method", (Send(EMPTY_METHOD),), "the text says what is missing"),
+    differs(
+        "a limit for the channel, and its consumers' turns",
+        Queue("q"),
+        Qos(2, global_=True),
+        *(Publish("", "q", body) for body in "123"),
+        Consume("q", "a"),
+        Consume("q", "b"),
+        Ack(1),
+        because="the consumer that has had nothing is next; in RabbitMQ the one that was held up first",
+    ),
 ]
+"""A passive declare that counts what was published before it is not here: RabbitMQ mostly does so too."""

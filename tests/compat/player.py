@@ -296,13 +296,11 @@ class Player:
         link = self._links[step.connection] = Link(self._port)
         link.client.send_bytes(step.header)
         if step.header != HEADER:
-            return [place(step.connection, 0, repr(link.client.read_to_end()))]
+            return [place(step.connection, 0, repr(link.client.socket.recv(8)))]
         start = link.wait(0, ["Connection.Start"])
-        server = start.server_properties
-        lines = [
-            f"{start.mechanisms!r}, {start.locales!r}, {plain(server['capabilities'])!r}",
-            *(f"{name}: {server.get(name)!r}" for name in ("product", "version") if step.shows_server),
-        ]
+        lines: list[str] = []
+        if step.shows_server:
+            lines = [f"{start.mechanisms!r}, {start.locales!r}, {plain(start.server_properties)!r}"]
         if step.early:
             link.client.send_bytes(step.early)
             link.wait(0, ())

@@ -363,7 +363,7 @@ class Connect(ConnectionStep):
     early: bytes = b""
     """What is sent after `connection.start` instead of going on."""
     shows_server: bool = False
-    """Whether product and version are part of what is compared."""
+    """Whether what the broker says of itself is part of what is compared."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as datetime_module
 from datetime import datetime
 
 import pytest
@@ -34,7 +35,7 @@ DELIVER = "Basic.Deliver(consumer_tag='c', delivery_tag={}, redelivered={}, exch
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_script_prints_as_its_source(name: str) -> None:
     for step in SCENARIOS[name].steps:
-        assert eval(repr(step), vars(script)) == step
+        assert eval(repr(step), {**vars(script), "datetime": datetime_module}) == step
 
 
 def test_on_names_a_channel_or_a_connection_and_a_channel() -> None:
