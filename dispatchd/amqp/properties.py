@@ -126,6 +126,15 @@ def find_property(header: bytes, wanted: i64) -> i64:
     return at
 
 
+def short_property(header: bytes, wanted: i64) -> str | None:
+    """The property `wanted`, a short string, of a header that `delivery_mode` has accepted; None if it is absent.
+
+    The others are not decoded. Raises AmqpSyntaxError if it is not UTF-8.
+    """
+    at = find_property(header, wanted)
+    return None if at < 0 else Reader(header, at, len(header)).shortstr()
+
+
 def is_persistent(header: bytes) -> bool:
     """Whether the content header asks for delivery mode 2; False if it is malformed."""
     return delivery_mode(header) == PERSISTENT

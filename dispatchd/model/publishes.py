@@ -13,20 +13,19 @@ from dispatchd.amqp.properties import (
     FLAG_HEADERS,
     FLAG_REPLY_TO,
     FLAG_USER_ID,
-    decode_properties,
     delivery_mode,
     property_flags,
+    short_property,
 )
 from dispatchd.model.copies import address_copies
 from dispatchd.model.direct_replies import address_request
-from dispatchd.model.expiration import parse_expiration
+from dispatchd.model.expiration import check_expiration
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
     from dispatchd.model.catalogue import Catalogue
 
 TRANSIENT: Final = 1
-_CHECKED: Final = FLAG_USER_ID | FLAG_EXPIRATION
 
 
 def publishable(
@@ -49,8 +48,10 @@ def publishable(
             flags = property_flags(message.header)
             if flags & FLAG_REPLY_TO:
                 address_request(message, reply_address)
-            if flags & _CHECKED:
-                _check_properties(message, user)
+            if flags & FLAG_USER_ID:
+                _check_user_id(message.header, user)
+            if flags & FLAG_EXPIRATION:
+                check_expiration(message.header)
             if flags & FLAG_DELIVERY_MODE and not message.persistent:
                 _check_delivery_mode(message)
             if flags & FLAG_HEADERS:
@@ -61,12 +62,10 @@ def publishable(
     return messages, None
 
 
-def _check_properties(message: Message, user: str) -> None:
-    properties = decode_properties(message.header)
-    if properties.user_id is not None and properties.user_id != user:
-        raise PreconditionFailed(f"user_id property set to '{properties.user_id}' but authenticated user was '{user}'")
-    if properties.expiration is not None:
-        parse_expiration(properties.expiration)
+def _check_user_id(header: bytes, user: str) -> None:
+    claimed = short_property(header, FLAG_USER_ID)
+    if claimed is not None and claimed != user:
+        raise PreconditionFailed(f"user_id property set to '{claimed}' but authenticated user was '{user}'")
 
 
 def _check_delivery_mode(message: Message) -> None:

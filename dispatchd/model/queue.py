@@ -9,6 +9,7 @@ from mypy_extensions import i64
 from dispatchd.amqp.message import with_header
 from dispatchd.amqp.properties import FLAG_EXPIRATION, FLAG_PRIORITY, decode_properties, property_flags
 from dispatchd.model.entry import NEVER, QueueEntry
+from dispatchd.model.expiration import expiration_of
 from dispatchd.model.line import Line
 from dispatchd.model.queue_rules import NO_LIMIT, QueueRules
 
@@ -91,11 +92,9 @@ class Queue:
     def _expiry(self, message: Message, now: i64) -> i64:
         """When a message that comes now expires: the shorter of the queue's time to live and its own."""
         ttl = self.rules.message_ttl
-        if property_flags(message.header) & FLAG_EXPIRATION:
-            expiration = decode_properties(message.header).expiration
-            if expiration is not None and expiration.isdecimal():
-                own: i64 = int(expiration)
-                ttl = own if ttl == NO_LIMIT or own < ttl else ttl
+        own = expiration_of(message.header)
+        if own >= 0 and (ttl == NO_LIMIT or own < ttl):
+            ttl = own
         return NEVER if ttl == NO_LIMIT else now + ttl
 
     def _line_of(self, message: Message) -> Line:

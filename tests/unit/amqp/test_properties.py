@@ -21,6 +21,7 @@ from dispatchd.amqp.properties import (
     find_property,
     is_persistent,
     property_flags,
+    short_property,
 )
 
 TEXTS = st.none() | st.text(max_size=40)
@@ -168,3 +169,16 @@ def test_make_message() -> None:
 def test_addresses_that_are_not_two_short_strings(address: bytes) -> None:
     with pytest.raises(AmqpSyntaxError):
         split_address(address)
+
+
+@given(PROPERTIES)
+def test_a_short_string_is_read_alone(properties: Properties) -> None:
+    encoded = encode_header(0, properties)
+    assert short_property(encoded, FLAG_EXPIRATION) == properties.expiration
+    assert short_property(encoded, FLAG_USER_ID) == properties.user_id
+
+
+def test_a_short_string_that_is_not_utf8() -> None:
+    encoded = encode_header(0, Properties(user_id="ab")).replace(b"ab", b"\xff\xfe")
+    with pytest.raises(AmqpSyntaxError):
+        short_property(encoded, FLAG_USER_ID)

@@ -1,7 +1,8 @@
 import pytest
 
 from dispatchd.amqp.errors import PreconditionFailed
-from dispatchd.model.expiration import parse_expiration
+from dispatchd.amqp.properties import Properties, encode_header
+from dispatchd.model.expiration import check_expiration, expiration_of, parse_expiration
 
 
 @pytest.mark.parametrize(
@@ -29,3 +30,15 @@ def test_what_is_no_number_of_milliseconds_is_refused_with_rabbitmqs_text(text: 
     with pytest.raises(PreconditionFailed) as refused:
         parse_expiration(text)
     assert refused.value.text == f"PRECONDITION_FAILED - invalid expiration '{text}': {problem}"
+
+
+@pytest.mark.parametrize(("expiration", "milliseconds"), [(None, -1), ("0", 0), ("+60000", 60_000)])
+def test_the_expiration_of_a_header(expiration: str | None, milliseconds: int) -> None:
+    header = encode_header(0, Properties(content_type="text/plain", headers={"a": 1}, expiration=expiration))
+    check_expiration(header)
+    assert expiration_of(header) == milliseconds
+
+
+def test_a_header_with_a_bad_expiration_is_refused() -> None:
+    with pytest.raises(PreconditionFailed, match="invalid expiration 'x': no_integer"):
+        check_expiration(encode_header(0, Properties(expiration="x")))

@@ -30,7 +30,15 @@ def bodies(entries: list[QueueEntry]) -> list[bytes]:
 
 @pytest.mark.parametrize(
     ("ttl", "expiration", "expected"),
-    [(None, None, NEVER), (50, None, 150), (None, "20", 120), (50, "20", 120), (20, "50", 120), (0, None, 100)],
+    [
+        (None, "+5", 105),
+        (None, None, NEVER),
+        (50, None, 150),
+        (None, "20", 120),
+        (50, "20", 120),
+        (20, "50", 120),
+        (0, None, 100),
+    ],
 )
 def test_the_shorter_time_counts(ttl: int | None, expiration: str | None, expected: int) -> None:
     timed = queue() if ttl is None else queue(message_ttl=ttl)
