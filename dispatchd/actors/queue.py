@@ -132,7 +132,7 @@ class QueueActor(Actor):
         if held:
             self._held_credit.hold(publishing, queue)
         self._deliver(deliveries)
-        self._dispatch()
+        self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits
         self._give_up(queue.drop_overflow(), MAXLEN)
         self._drop_expired(now)
         self._watch_expiry()
@@ -153,7 +153,7 @@ class QueueActor(Actor):
                 refused.append(message)
             else:
                 stored.extend(self._queue.enqueue([message], now))
-                deliveries.extend(self._queue.dispatch())
+                deliveries.extend(self._queue.dispatch(now - 1))
         return stored
 
     @receives(ReviewCredit)
@@ -163,9 +163,9 @@ class QueueActor(Actor):
 
     # Consuming
 
-    def _dispatch(self) -> None:
+    def _dispatch(self, now: int) -> None:
         queue = self._queue
-        self._deliver(queue.dispatch())
+        self._deliver(queue.dispatch(now))
         self._mark_delivered()
         self._held_credit.release(self._queue)
         if queue.unfinished and not self._dispatch_is_due:
@@ -197,9 +197,9 @@ class QueueActor(Actor):
 
     def _serve(self) -> None:
         """Deliver what has not expired meanwhile."""
-        if self._expiry is not None:
-            self._drop_expired(_now())
-        self._dispatch()
+        now = _now()
+        self._dispatch(now)
+        self._drop_expired(now)
         self._watch_expiry()
 
     @receives(Settle)
@@ -343,8 +343,8 @@ class QueueActor(Actor):
 
     def _get(self, request: Request, method: m.BasicGet) -> None:
         self._last_used = time.monotonic()
-        if self._expiry is not None:
-            self._drop_expired(_now())
+        now = _now()
+        self._drop_expired(now)
         entry = self._queue.take()
         if entry is not None:
             if method.no_ack:
@@ -354,6 +354,7 @@ class QueueActor(Actor):
                 self._queue.unacked += 1
             self._mark_delivered()
             self._held_credit.release(self._queue)
+            self._drop_expired(now)
             self._watch_expiry()
         request.reply_to.tell(Got(request, entry, len(self._queue)))
 

@@ -56,6 +56,7 @@ class Queue:
         self.drained: i64 = 0
         self.unfinished: bool = False
         self._turns: list[_Turns] = []
+        self._expired: list[QueueEntry] = []
 
     def __len__(self) -> int:
         if len(self.lines) == 1:
@@ -124,6 +125,7 @@ class Queue:
             line.returned.reverse()
         self.consumers = old.consumers
         self._set_turns()
+        self._expired = old._expired
         self.unacked = old.unacked
         self.delivered_up_to = old.delivered_up_to
         self.published = old.published
@@ -135,8 +137,11 @@ class Queue:
     def take(self) -> QueueEntry | None:
         """Remove the head for a delivery; None when nothing is ready."""
         entry = self._pop()
-        if entry is None:
-            return None
+        if entry is not None:
+            self._count_delivery(entry)
+        return entry
+
+    def _count_delivery(self, entry: QueueEntry) -> None:
         if len(self.lines) > 1:
             self.delivered_up_to = self._end_of_delivered()
         elif entry.position > self.delivered_up_to:  # not so for what was restored
@@ -146,7 +151,6 @@ class Queue:
         self.drained += 1 + (entry.message.size >> 10)
         if entry.redelivered:
             self.redelivered += 1
-        return entry
 
     def _pop(self) -> QueueEntry | None:
         """Remove the head of the line with the highest priority."""
@@ -175,9 +179,9 @@ class Queue:
     def drop_expired(self, now: i64) -> list[QueueEntry]:
         """Remove the heads whose time is over, at most DISPATCH_LIMIT of each line in one call.
 
-        What expires behind one that doesn't stays, as in RabbitMQ.
+        What expires behind one that doesn't stays, as in RabbitMQ. What `dispatch` came upon is among the returned.
         """
-        dropped: list[QueueEntry] = []
+        dropped, self._expired = self._expired, []
         for line in self.lines:
             head = line.head()
             count: i64 = 0
@@ -220,10 +224,11 @@ class Queue:
 
     # Deliveries
 
-    def dispatch(self) -> list[tuple[Consumer, list[QueueEntry]]]:
+    def dispatch(self, now: i64 = 0) -> list[tuple[Consumer, list[QueueEntry]]]:
         """Hand ready entries to consumers with room: the highest priority first, in turn among equals.
 
-        At most DISPATCH_LIMIT go in one call; `unfinished` says afterwards whether that, and nothing else, ended it.
+        What expired up to `now` (ms) goes to nobody: `drop_expired` is to be called afterwards. At most DISPATCH_LIMIT
+        go in one call; `unfinished` says afterwards whether that, and nothing else, ended it.
         """
         self.unfinished = False
         if not self._turns or len(self) == 0:
@@ -231,7 +236,7 @@ class Queue:
         served: list[Consumer] = []
         given: i64 = 0
         for turns in self._turns:
-            given = self._serve(turns, given, served)
+            given = self._serve(turns, now, given, served)
         self.unfinished = given == DISPATCH_LIMIT
         deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
         for consumer in served:
@@ -239,7 +244,7 @@ class Queue:
             consumer.batch = []
         return deliveries
 
-    def _serve(self, turns: _Turns, given: i64, served: list[Consumer]) -> i64:
+    def _serve(self, turns: _Turns, now: i64, given: i64, served: list[Consumer]) -> i64:
         """Hand entries to consumers of one priority until none has room; returns `given` and what was added to it."""
         consumers = turns.consumers
         total: i64 = len(consumers)
@@ -253,12 +258,17 @@ class Queue:
             if not consumer.has_room():
                 without_room += 1
                 continue
-            entry = self.take()
+            entry = self._pop()
             if entry is None:
                 turn -= 1  # the next message is for this consumer
                 break
             without_room = 0
             given += 1
+            if entry.expires_at <= now:
+                turn -= 1
+                self._expired.append(entry)
+                continue
+            self._count_delivery(entry)
             if not consumer.batch:
                 served.append(consumer)
             consumer.take(entry)

@@ -86,6 +86,27 @@ def test_no_time_to_live_reaches_a_waiting_consumer_or_nobody(channel: BlockingC
     assert [delivery.body for delivery in inbox.wait(1)] == [b"somebody waits"]
 
 
+def test_what_expired_behind_the_head_reaches_no_consumer(channel: BlockingChannel, declare: Declare) -> None:
+    name, other = declare(), declare("other")
+    channel.basic_publish("", name, b"first")
+    channel.basic_publish("", name, b"expires behind it", expiring(1))
+    channel.basic_publish("", name, b"last")
+    channel.basic_publish("", other, b"later", expiring(20))
+    wait_until(channel, lambda: depth(channel, other) == 0)
+    inbox = Inbox(channel, name)
+    assert [delivery.body for delivery in inbox.wait(2)] == [b"first", b"last"]
+
+
+def test_what_comes_back_too_late_expires(channel: BlockingChannel, declare: Declare) -> None:
+    name = declare(message_ttl=0)
+    inbox = Inbox(channel, name)
+    publish(channel, name, b"once")
+    [delivery] = inbox.wait(1)
+    channel.basic_nack(delivery.tag)
+    assert inbox.all() == [b"once"]
+    assert depth(channel, name) == 0
+
+
 def test_an_unused_queue_expires(channel: BlockingChannel, declare: Declare) -> None:
     name = declare(expires=100)
     used = declare("used", expires=100)

@@ -55,6 +55,27 @@ def test_only_heads_expire() -> None:
     assert (len(timed), timed.ready_bytes) == (2, 2)
 
 
+def test_what_expired_behind_another_is_delivered_to_nobody() -> None:
+    timed = queue(dead_letter_exchange="")
+    timed.enqueue([message(b"1"), message(b"2", expiration="10"), message(b"3")], 0)
+    timed.add_consumer(consumer("one"))
+    [(_, entries)] = timed.dispatch(10)
+    assert bodies(entries) == [b"1", b"3"]
+    assert bodies(timed.drop_expired(10)) == [b"2"]
+    assert timed.drop_expired(10) == []
+    assert (len(timed), timed.ready_bytes, timed.unacked) == (0, 0, 2)
+
+
+def test_what_a_failed_queue_saw_expire_is_not_lost() -> None:
+    old = queue(dead_letter_exchange="")
+    old.enqueue([message(b"1", expiration="10")], 0)
+    old.add_consumer(consumer("one"))
+    assert old.dispatch(10) == []
+    new = queue(dead_letter_exchange="")
+    new.adopt(old)
+    assert bodies(new.drop_expired(10)) == [b"1"]
+
+
 def test_one_call_drops_so_many() -> None:
     timed = queue(message_ttl=0)
     timed.enqueue([message() for _ in range(DISPATCH_LIMIT + 1)], 0)
