@@ -273,5 +273,15 @@ class ChannelMethods(Actor):
     }
 
     _see_what_was_published: ClassVar[frozenset[type]] = frozenset(
-        (m.BasicGet, m.QueueDeclare, m.QueuePurge, m.QueueDelete, m.QueueUnbind, m.ExchangeDelete, m.ExchangeUnbind)
+        (
+            m.BasicGet,
+            m.BasicConsume,
+            m.BasicCancel,
+            m.QueueDeclare,
+            m.QueuePurge,
+            m.QueueDelete,
+            m.QueueUnbind,
+            m.ExchangeDelete,
+            m.ExchangeUnbind,
+        )
     )

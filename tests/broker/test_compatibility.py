@@ -288,3 +288,12 @@ def test_who_deletes_a_queue_hears_of_that_before_its_consumer_is_cancelled(
     client.send(spec.Queue.Delete(queue=name), 1)
     client.expect(spec.Queue.DeleteOk)
     assert client.expect(spec.Basic.Cancel).consumer_tag == "tag"
+
+
+def test_a_consumer_gets_what_was_published_before_it_is_cancelled(channel: BlockingChannel, queue: str) -> None:
+    inbox = Inbox(channel, queue, auto_ack=True)
+    publish_to(channel, queue, *[b"before"] * 10)
+    channel.basic_cancel(inbox.tag)
+    publish_to(channel, queue, b"behind")
+    round_trip(channel)
+    assert get_all(channel, queue) == [b"behind"]
