@@ -66,6 +66,12 @@ class Message:
         """Octets of the body."""
         return len(self.body)
 
+    def copy_to(self, keys: list[str]) -> None:
+        """Route it by these keys too: more than one may then lead to the same queue."""
+        if keys:
+            self.copy_keys = keys
+            self.visited = set()
+
 
 def make_message(exchange: str, routing_key: str, properties: Properties, body: bytes) -> Message:
     """A message that no client published: dead letters, the admin's, tests'.

@@ -23,10 +23,7 @@ def address_copies(message: Message) -> None:
         return
     properties = decode_properties(message.header)
     headers: dict[str, Any] = properties.headers or {}
-    keys = _keys(headers, CC) + _keys(headers, BCC)
-    if keys:
-        message.copy_keys = keys
-        message.visited = set()
+    message.copy_to(_keys(headers, CC) + _keys(headers, BCC))
     if BCC in headers:
         seen: Properties = replace(properties, headers={name: headers[name] for name in headers if name != BCC})
         message.header = encode_header(message.size, seen)

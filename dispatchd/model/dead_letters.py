@@ -24,8 +24,8 @@ CC: Final = "CC"
 def dead_letter(message: Message, reason: str, queue: str, exchange: str, routing_key: str | None, now: int) -> Message:
     """The message as it is published to the dead letter exchange `exchange`.
 
-    `routing_key` None keeps its own; another one takes its CC header away. `now` is Unix time in seconds. The
-    expiration goes, so that the message does not expire again, and is kept in the history.
+    `routing_key` None keeps its own, and those that CC and BCC have named; another one takes its CC header away. `now`
+    is Unix time in seconds. The expiration goes, so that the message does not expire again, and is kept in the history.
     """
     properties = decode_properties(message.header)
     headers = dict(properties.headers or {})
@@ -42,7 +42,11 @@ def dead_letter(message: Message, reason: str, queue: str, exchange: str, routin
     if routing_key is not None:
         headers.pop(CC, None)
     changed: Properties = replace(properties, headers=headers, expiration=None)
-    return make_message(exchange, message.routing_key if routing_key is None else routing_key, changed, message.body)
+    if routing_key is not None:
+        return make_message(exchange, routing_key, changed, message.body)
+    dead = make_message(exchange, message.routing_key, changed, message.body)
+    dead.copy_to(_carbon_copies(headers) if message.copy_keys is None else message.copy_keys)
+    return dead
 
 
 def _carbon_copies(headers: dict[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from broker.clients import channel_error, depth, get, get_all, publish
+from broker.clients import channel_error, depth, get, get_all, publish, wait_until
 from broker.conftest import Connect, Fresh
 from broker.process import BrokerProcess
 from pika import BasicProperties
@@ -183,6 +183,21 @@ def test_copies_of_a_transaction(channel: BlockingChannel, connect: Connect, que
     transaction.basic_publish("", fresh("missing"), b"x", BasicProperties(headers={"BCC": [queue]}))
     transaction.tx_commit()
     assert get_all(channel, queue) == [b"x"]
+
+
+def test_copies_die_to_the_same_keys(channel: BlockingChannel, fresh: Fresh) -> None:
+    dlx = declare(channel, fresh("dlx"), "direct")
+    takers = [bound_queue(channel, fresh(key), dlx, fresh(f"to {key}")) for key in ("key", "cc", "bcc")]
+    x, key, cc, bcc = declare(channel, fresh("x")), *(fresh(f"to {key}") for key in ("key", "cc", "bcc"))
+    dying: Any = {"x-dead-letter-exchange": dlx, "x-message-ttl": 0}
+    channel.queue_declare(fresh("dying"), exclusive=True, arguments=dying)
+    channel.queue_bind(fresh("dying"), x)
+    channel.basic_publish(x, key, b"dead", BasicProperties(headers={"CC": [cc, key], "BCC": [bcc]}))
+    for taker in takers:
+        wait_until(channel, lambda taker=taker: depth(channel, taker) == 1)
+        _, properties, _ = channel.basic_get(taker, auto_ack=True)
+        assert properties.headers["CC"] == [cc, key]
+        assert properties.headers["x-death"][0]["routing-keys"] == [key, cc, key]
 
 
 # x-consistent-hash

@@ -4,6 +4,7 @@ import pytest
 
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties, decode_properties
+from dispatchd.model.copies import address_copies
 from dispatchd.model.dead_letters import EXPIRED, MAXLEN, REJECTED, dead_letter, is_cycle
 
 NOW = 1_700_000_000
@@ -46,6 +47,17 @@ def test_another_routing_key_takes_the_copies_away(routing_key: str | None, stay
     dead = dead_letter(message(headers={"CC": ["copy"]}), REJECTED, "q", "dlx", routing_key, NOW)
     assert ("CC" in headers_of(dead)) == stays
     assert headers_of(dead)["x-death"][0]["routing-keys"] == ["key", "copy"]
+
+
+def test_copies_die_with_their_keys_unless_there_is_another() -> None:
+    sent = message(headers={"CC": ["cc"], "BCC": ["bcc"]})
+    address_copies(sent)
+    dead = died(sent, "q", EXPIRED)
+    assert (dead.copy_keys, dead.visited) == (["cc", "bcc"], set())
+    assert headers_of(dead)["x-death"][0]["routing-keys"] == ["key", "cc"]
+    assert dead_letter(sent, EXPIRED, "q", "dlx", "dead", NOW).copy_keys is None
+    sent.copy_keys = None  # as it comes out of the store
+    assert died(sent, "q", EXPIRED).copy_keys == ["cc"]
 
 
 def test_the_same_death_again_counts_and_comes_first() -> None:
