@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 EXAMPLES = int(os.environ.get("COMPAT_EXAMPLES", "100"))
 
-QUEUES = st.sampled_from(["a", "b"])
+PLAIN = st.sampled_from(["a", "b"])
+QUEUES = st.sampled_from(["a", "b", "short", "urgent"])
 EXCHANGES = st.sampled_from(["direct", "fanout", "topic"])
 KEYS = st.sampled_from(["a", "b", "k", "a.b", "#", "*.b"])
 PLACES = st.sampled_from([1, 2])
@@ -27,12 +28,20 @@ SETUP: tuple[Step, ...] = (
     script.Exchange("topic", "topic"),
     script.Queue("a"),
     script.Queue("b"),
+    script.Queue(
+        "short", arguments={"x-max-length": 2, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "b"}
+    ),
+    script.Queue("urgent", arguments={"x-max-priority": 3}),
 )
 """Without these most steps would be about what is not there."""
 
+PROPERTIES = st.fixed_dictionaries(
+    {}, optional={"expiration": st.sampled_from(["0", "60000"]), "priority": st.integers(0, 5)}
+)
+
 PUBLISHES = st.one_of(
-    st.builds(script.Publish, st.just(""), QUEUES, BODIES, on=PLACES),
-    st.builds(script.Publish, EXCHANGES, KEYS, BODIES, mandatory=FLAGS, on=PLACES),
+    st.builds(script.Publish, st.just(""), QUEUES, BODIES, PROPERTIES, on=PLACES),
+    st.builds(script.Publish, EXCHANGES, KEYS, BODIES, PROPERTIES, mandatory=FLAGS, on=PLACES),
 )
 STEPS: st.SearchStrategy[Step] = st.one_of(
     PUBLISHES,
@@ -44,7 +53,8 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
     st.builds(script.Reject, TAGS, requeue=FLAGS, on=PLACES),
     st.builds(script.Unbind, QUEUES, EXCHANGES, KEYS, on=PLACES),
     st.builds(script.Purge, QUEUES, on=PLACES),
-    st.builds(script.Queue, QUEUES, passive=FLAGS, on=PLACES),
+    st.builds(script.Queue, PLAIN, passive=FLAGS, on=PLACES),
+    st.builds(script.Queue, QUEUES, passive=st.just(True), on=PLACES),
     st.builds(script.Delete, QUEUES, if_empty=FLAGS, if_unused=FLAGS, on=PLACES),
     st.builds(script.DeleteExchange, EXCHANGES, if_unused=FLAGS, on=PLACES),
     st.builds(script.Recover, on=PLACES),
