@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compat.script import Ack, Bind, Confirm, Consume, Get, Nack, Publish, Qos, Queue, Step, scenario
+from compat.script import Ack, Bind, Confirm, Consume, Get, Publish, Qos, Queue, Step, scenario
 
 FOUR = tuple(Publish("", "q", body) for body in "1234")
 DRAIN = tuple([Get("q", no_ack=True, on=9)] * 4)
