@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,6 +22,7 @@ from dispatchd.actors.messages import (
     Drained,
     Enqueue,
     Got,
+    LookForOverdue,
     Released,
     Request,
     Retire,
@@ -34,6 +36,7 @@ from dispatchd.amqp.errors import (
     AmqpError,
     ChannelError,
     ChannelException,
+    PreconditionFailed,
     Unavailable,
 )
 
@@ -222,6 +225,24 @@ class ChannelActor(ChannelMethods):
         else:
             message.refuse("the channel is closed")
 
+    @receives(LookForOverdue)
+    def on_look_for_overdue(self, _message: LookForOverdue) -> None:
+        """Who does not acknowledge in time loses the channel."""
+        if self._state is not OPEN:
+            return
+        timeout = self._subscriber.overdue(int(time.monotonic() * 1000))
+        if not timeout:
+            self._look_later()
+            return
+        self._fail_with(
+            PreconditionFailed(
+                f"delivery acknowledgement on channel {self._number_in_connection} timed out. "
+                f"Timeout value used: {timeout} ms. "
+                "This timeout value can be configured, see consumers doc guide to learn more"
+            )
+        )
+        self._advance()
+
     @receives(Enqueue)
     def on_enqueue(self, message: Enqueue) -> None:
         """Answers were published to our reply address."""
@@ -269,6 +290,7 @@ class ChannelActor(ChannelMethods):
 
     def _release(self) -> None:
         """Let go of consumers, of what they hold, and of publish credit."""
+        self._look_no_more()
         self._subscriber.release()
         self._requester.end()
         self._publisher.end()

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import gevent
+
 from dispatchd.actors.messages import (
     Cancel,
     Discard,
+    LookForOverdue,
     Request,
     Requeue,
     Settle,
@@ -27,6 +30,7 @@ from dispatchd.amqp.errors import (
     PreconditionFailed,
 )
 from dispatchd.amqp.method_codec import encode_method
+from dispatchd.model.ack_timeouts import CONSUMER_TIMEOUT
 from dispatchd.model.consumer_arguments import check_consumer_arguments
 from dispatchd.model.direct_replies import REPLY_TO
 from dispatchd.model.ledger import acknowledgement
@@ -57,6 +61,7 @@ class ChannelMethods(Actor):
         self._requester = Requester(number, self.ref, session)
         self._transaction: Transaction | None = None
         self._last_queue = ""
+        self._look: gevent.Greenlet[..., None] | None = None
 
     def _perform(self, method: m.Method) -> None:
         perform = self._methods.get(type(method))
@@ -167,7 +172,31 @@ class ChannelMethods(Actor):
             catalogue = self._session.catalogue
             queue = catalogue.existing_queue(method.queue, self._session.owner)
             check_consumer_arguments(catalogue.resource("queue", queue.name), method.arguments)
+        if not method.no_ack:
+            self._wait_for_acks(method.queue)
         self._ask(Subscribe(self.ref, method, self._session.owner, consumer))
+
+    def _on_get(self, method: m.BasicGet) -> None:
+        method = replace(method, queue=self._named_queue(method.queue))
+        if not method.no_ack:
+            self._wait_for_acks(method.queue)
+        self._ask_vhost(method)
+
+    def _wait_for_acks(self, name: str) -> None:
+        """Not for ever, if the queue has a timeout for that."""
+        queue = self._session.catalogue.queues.get(clean_name(name))
+        if queue is not None and queue.arguments.get(CONSUMER_TIMEOUT):
+            self._subscriber.ack_timeouts.watch(queue.destination.ref, queue.arguments[CONSUMER_TIMEOUT])
+            self._look_later()
+
+    def _look_later(self) -> None:
+        self._look_no_more()
+        self._look = gevent.spawn_later(self._subscriber.ack_timeouts.pause / 1000, self.ref.tell, LookForOverdue())
+
+    def _look_no_more(self) -> None:
+        if self._look is not None:
+            self._look.kill(block=False)
+            self._look = None
 
     def _consume_replies(self, method: m.BasicConsume) -> None:
         tag = self._subscriber.tag_for(method)
@@ -261,7 +290,7 @@ class ChannelMethods(Actor):
         m.BasicConsume: _on_consume,
         m.BasicCancel: _on_cancel,
         m.BasicCancelOk: _ignore,
-        m.BasicGet: _on_queue_method,
+        m.BasicGet: _on_get,
         m.BasicReject: _on_reject,
         m.BasicNack: _on_reject,
         m.BasicRecover: _on_recover,

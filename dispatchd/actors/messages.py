@@ -182,6 +182,11 @@ class ReviewCredit(ActorMessage):
     """A queue's timer to itself: see whether its consumers keep up with what it holds back."""
 
 
+@dataclass(frozen=True, slots=True)
+class LookForOverdue(ActorMessage):
+    """A channel's timer to itself: see whether it has had a delivery for too long."""
+
+
 # --- AMQP methods that another actor carries out for a channel
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from dispatchd.actors.messages import Deliver, Discard, Dispatch, Requeue, Settle, Unsubscribe
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotAllowed, PreconditionFailed
+from dispatchd.model.ack_timeouts import AckTimeouts
 from dispatchd.model.consumer import Consumer
 from dispatchd.model.flow import ChannelWindow
 from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger
@@ -31,6 +32,7 @@ class Subscriber:
         self._ledger = DeliveryLedger(number, frame_max, self._window)
         self._consumers: dict[str, Consumer] = {}
         self._tags_given = 0
+        self.ack_timeouts = AckTimeouts()
         self.prefetch = 0
         self.acknowledged = 0
 
@@ -108,6 +110,10 @@ class Subscriber:
     def deliver(self, message: Deliver) -> None:
         """Send deliveries to the client."""
         self._transport.send(self._ledger.encode_deliveries(message.consumer, message.entries))
+
+    def overdue(self, now: int) -> int:
+        """The timeout in ms that a delivery has exceeded; 0 if none has. `now` is in ms too."""
+        return self.ack_timeouts.look(now, self._ledger)
 
     def answer_get(self, entry: QueueEntry, message_count: int, *, no_ack: bool) -> None:
         """Send a basic.get-ok."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from mypy_extensions import i64
 
 from dispatchd.amqp.errors import PreconditionFailed
+from dispatchd.model.ack_timeouts import CONSUMER_TIMEOUT
 from dispatchd.model.arguments import CLASSIC, QUEUE_TYPE, field_type
 
 NO_LIMIT: Final = -1
@@ -111,6 +112,7 @@ _CHECKS: Final[dict[str, Check]] = {
     "x-expires": _positive,
     "x-message-ttl": _not_negative,
     "x-delivery-limit": _not_negative,
+    CONSUMER_TIMEOUT: _not_negative,
     "x-dead-letter-exchange": _text,
     "x-dead-letter-routing-key": _dead_letter_routing_key,
     "x-max-length": _not_negative,

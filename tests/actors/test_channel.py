@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import gevent
 import pytest
 from actors.harness import (
     FRAME_MAX,
@@ -758,3 +759,47 @@ def test_a_consumer_with_arguments_that_it_can_not_have_does_not_reach_the_vhost
     rig.method(m.BasicConsume("q", "c", arguments={"x-priority": "high"}))
     assert rig.vhost.told == []
     assert rig.frames() == ["Channel.Close"]
+
+
+def overdue_text(milliseconds: int) -> str:
+    return (
+        "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. "
+        f"Timeout value used: {milliseconds} ms. "
+        "This timeout value can be configured, see consumers doc guide to learn more"
+    )
+
+
+@pytest.mark.parametrize("by_get", [False, True])
+def test_who_does_not_acknowledge_in_time_loses_the_channel(client: Client, by_get: bool) -> None:
+    client.call(1, spec.Queue.Declare(queue="q", arguments={"x-consumer-timeout": 50}), spec.Queue.DeclareOk)
+    client.publish(1, b"x")
+    if by_get:
+        client.get()
+    else:
+        client.call(1, spec.Basic.Consume(queue="q"), spec.Basic.ConsumeOk)
+        client.delivery()
+    close = client.expect(spec.Channel.Close, 1)
+    assert (close.reply_code, close.reply_text, close.class_id) == (406, overdue_text(50), 0)
+    client.send(1, spec.Channel.CloseOk())
+    client.open_channel(2)
+    assert client.get(channel=2)[0].redelivered
+
+
+def test_who_acknowledges_in_time_goes_on(client: Client) -> None:
+    client.call(1, spec.Queue.Declare(queue="q", arguments={"x-consumer-timeout": 200}), spec.Queue.DeclareOk)
+    client.call(1, spec.Basic.Consume(queue="q"), spec.Basic.ConsumeOk)
+    for _ in range(10):
+        client.publish(1, b"x")
+        deliver, _ = client.delivery()
+        gevent.sleep(0.03)
+        client.send(1, spec.Basic.Ack(deliver.delivery_tag or 0))
+    client.call(1, spec.Basic.Qos(), spec.Basic.QosOk)
+
+
+def test_without_acknowledgements_there_is_nothing_to_wait_for(client: Client) -> None:
+    client.call(1, spec.Queue.Declare(queue="q", arguments={"x-consumer-timeout": 1}), spec.Queue.DeclareOk)
+    client.call(1, spec.Basic.Consume(queue="q", no_ack=True), spec.Basic.ConsumeOk)
+    client.publish(1, b"x")
+    client.delivery()
+    gevent.sleep(0.05)
+    client.call(1, spec.Basic.Qos(), spec.Basic.QosOk)

@@ -12,7 +12,7 @@ import gevent
 import pytest
 from actors.harness import wait_until as wait_for
 from broker.clients import Inbox, channel_error, depth, exists, publish, round_trip, wait_until
-from broker.conftest import Connect, Fresh
+from broker.conftest import Connect, Fresh, rabbitmq_differs
 from broker.raw import RawClient
 from pamqp import commands as spec
 from pika import BasicProperties, ConnectionParameters
@@ -336,3 +336,25 @@ def test_the_admin_shows_what_a_client_calls_its_connection(local: Local) -> Non
         (row,) = json.load(answer)
     assert row["user_provided_name"] == "orders"
     connection.close()
+
+
+@rabbitmq_differs(reason="it has had this argument since 3.12")
+def test_a_queue_that_waits_for_acknowledgements_only_so_long(connection: BlockingConnection, fresh: Fresh) -> None:
+    channel, queue = connection.channel(), fresh("q")
+    with channel_error(406):
+        connection.channel().queue_declare(queue, arguments={"x-consumer-timeout": "soon"})
+    channel.queue_declare(queue, arguments={"x-consumer-timeout": 100})
+    publish(channel, queue, b"x")
+    inbox = Inbox(channel, queue)
+    inbox.wait(1)
+    with channel_error(
+        406,
+        f"PRECONDITION_FAILED - delivery acknowledgement on channel {channel.channel_number} timed out. "
+        "Timeout value used: 100 ms. This timeout value can be configured, see consumers doc guide to learn more",
+    ):
+        while inbox.bodies == [b"x"]:
+            round_trip(channel)
+    other = connection.channel()
+    method, _, _ = other.basic_get(queue, auto_ack=True)
+    assert method.redelivered
+    other.queue_delete(queue)
