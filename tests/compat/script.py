@@ -391,7 +391,7 @@ class Wait(Step):
 
 @dataclass(frozen=True, repr=False)
 class Reply(Step):
-    """Publish to the default exchange with the `reply_to` of the last message that came."""
+    """Publish to the default exchange with the last `reply_to` that came on this connection."""
 
     body: str
     _: KW_ONLY

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as datetime_module
 from datetime import datetime
+from importlib import import_module
 
 import pytest
 from broker.process import BrokerProcess
@@ -32,10 +33,15 @@ from pamqp import commands as spec
 DELIVER = "Basic.Deliver(consumer_tag='c', delivery_tag={}, redelivered={}, exchange='', routing_key='q')"
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
-def test_a_script_prints_as_its_source(name: str) -> None:
-    for step in SCENARIOS[name].steps:
-        assert eval(repr(step), {**vars(script), "datetime": datetime_module}) == step
+def test_scripts_print_as_their_source() -> None:
+    words = {**vars(script), "datetime": datetime_module}
+    steps = [step for scenario in SCENARIOS.values() for step in scenario.steps]
+    assert [eval(repr(step), words) for step in steps] == steps
+
+
+def test_subjects_name_their_scenarios_once() -> None:
+    modules = [import_module(f"compat.scenarios.{name}") for name in {name.split(":")[0] for name in SCENARIOS}]
+    assert sum(len(module.SCENARIOS) for module in modules) == len(SCENARIOS)
 
 
 def test_on_names_a_channel_or_a_connection_and_a_channel() -> None:
