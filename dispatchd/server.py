@@ -20,6 +20,7 @@ from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
+from dispatchd.garbage import GarbageCollection
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore
@@ -179,6 +180,7 @@ def serve(config: Config) -> int:
         gevent.signal_handler(number, stop_asked.set)
     server = Server(config)
     server.start()
+    GarbageCollection(lambda: server.system.ended).start()
     kind = "compiled" if dispatchd.is_compiled() else "pure"
     logger.info(
         "dispatchd %s (%s) is ready: AMQP on port %d, admin on %d, debug on %d, data in %s",

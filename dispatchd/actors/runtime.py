@@ -64,6 +64,7 @@ class System:
 
     def __init__(self) -> None:
         self.actors: dict[int, Actor] = {}
+        self.ended = 0
         self._numbers = count(1)
 
     def register(self, actor: Actor) -> int:
@@ -74,7 +75,8 @@ class System:
 
     def unregister(self, actor: Actor) -> None:
         """Forget an actor that has stopped."""
-        self.actors.pop(actor.number, None)
+        if self.actors.pop(actor.number, None) is not None:
+            self.ended += 1
 
 
 class Actor(pykka.Actor):

@@ -1,0 +1,60 @@
+"""Python's collector of cyclic garbage, kept from walking through every waiting message again and again.
+
+Left alone it looks at all objects whenever they have become a quarter more: a backlog of a million messages was taken
+in at 150,000 a second, with this at 600,000. Messages are in no cycles; actors that have ended are, so it is their
+number that calls for a full collection here.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import time
+from collections.abc import Callable
+
+import gevent
+
+logger = logging.getLogger(__name__)
+
+YOUNG_THRESHOLDS = (5_000, 5)
+"""Objects between collections of the youngest, and how many of those between collections of the next generation."""
+NEVER = 1_000_000_000
+CHECK_SECONDS = 10.0
+ENDED_ACTORS = 2_000
+"""How many actors may have ended since the last full collection, if that took FAST_SECONDS at most. They leave some
+4 KiB of garbage each."""
+FAST_SECONDS = 0.02
+
+
+class GarbageCollection:
+    """Decides when all objects are looked at. `ended_actors` says how many actors have ended so far."""
+
+    def __init__(self, ended_actors: Callable[[], int]) -> None:
+        self._ended_actors = ended_actors
+        self._ended_before = 0
+        self._allowed = ENDED_ACTORS
+
+    def start(self) -> None:
+        """Leave alone for ever what is there now, and look at the young only from now on."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*YOUNG_THRESHOLDS, NEVER)
+        gevent.spawn(self._run).name = "garbage collection"
+
+    def _run(self) -> None:
+        while True:
+            gevent.sleep(CHECK_SECONDS)
+            self.collect_if_due()
+
+    def collect_if_due(self) -> bool:
+        """Collect if enough actors have ended; the longer it took the last time, the more have to. Whether it did."""
+        ended = self._ended_actors()
+        if ended - self._ended_before < self._allowed:
+            return False
+        began = time.perf_counter()
+        gc.collect()
+        seconds = time.perf_counter() - began
+        self._ended_before = ended
+        self._allowed = int(ENDED_ACTORS * max(1.0, seconds / FAST_SECONDS))
+        logger.debug("a full garbage collection took %.0f ms", seconds * 1000)
+        return True
