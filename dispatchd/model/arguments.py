@@ -56,6 +56,8 @@ def field_type(value: Any) -> str:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None:
+        return "undefined"
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
     return value if isinstance(value, str) else repr(value)
@@ -66,7 +68,9 @@ def _shown_argument(arguments: dict[str, Any], name: str, alone: bool) -> str:
     if name not in arguments:
         return "none"
     value = arguments[name]
-    return f"the value '{_shown(value)}' of type '{field_type(value)}'" if alone else f"'{_shown(value)}'"
+    if alone:
+        return f"the value '{_shown(value)}' of type '{field_type(value)}'"
+    return "none" if value is None else f"'{_shown(value)}'"
 
 
 def check_same_field(resource: str, name: str, received: Any, current: Any) -> None:

@@ -17,6 +17,7 @@ from dispatchd.model.arguments import (
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, BindingKey, Destination, Kind, binding_key
 from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, arguments_from_text
 from dispatchd.model.direct_replies import ReplyAddresses
+from dispatchd.model.erlang import shown_atom
 from dispatchd.model.exchanges.types import check_binding, check_exchange_type, check_type_arguments
 from dispatchd.model.names import (
     DEFAULT_EXCHANGE,
@@ -91,7 +92,7 @@ class Catalogue:
         resource = self.resource(EXCHANGE, name)
         existing = self.exchanges.get(name)
         if existing is not None:
-            check_same_field(resource, "type", type_name, existing.type)
+            check_same_field(resource, "type", shown_atom(type_name), shown_atom(existing.type))
             check_same_field(resource, "durable", durable, existing.durable)
             check_same_field(resource, "auto_delete", auto_delete, existing.auto_delete)
             check_same_field(resource, "internal", internal, existing.internal)

@@ -1,8 +1,15 @@
-"""Strings as Erlang's `~p` prints them, for reply texts that are RabbitMQ's."""
+"""Strings and atoms as Erlang's `~p` prints them, for reply texts that are RabbitMQ's."""
 
+import re
 from typing import Final
 
+_PLAIN_ATOM: Final = re.compile(r"[a-z][A-Za-z0-9_@]*")
 _ESCAPES: Final = {0x22: '\\"', 0x5C: "\\\\", 8: "\\b", 9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 27: "\\e"}
+
+
+def shown_atom(name: str) -> str:
+    """An atom, in quotes where it needs them."""
+    return name if _PLAIN_ATOM.fullmatch(name) else f"'{name}'"
 
 
 def shown_string(text: str) -> str:

@@ -318,3 +318,31 @@ def test_a_hash_exchange_outlives_a_restart(own_broker: BrokerProcess, connect: 
     for number in range(20):
         channel.basic_publish("x", str(number), b"", BasicProperties(headers={"h": "same"}))
     assert sorted(taken_by(channel, "abcd")) == [0, 0, 0, 20]
+
+
+# Declared again
+
+DECLARED = [
+    ("x-consistent-hash", None, "'type'", "received ''x-consistent-hash'' but current is 'direct'"),
+    (
+        "direct",
+        {"alternate-exchange": "ae"},
+        "'alternate-exchange'",
+        "received the value 'ae' of type 'longstr' but current is none",
+    ),
+    (
+        "direct",
+        {"alternate-exchange": None},
+        "'alternate-exchange'",
+        "received the value 'undefined' of type 'void' but current is none",
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "name", "text"), DECLARED)
+def test_declare_otherwise(
+    channel: BlockingChannel, fresh: Fresh, kind: str, arguments: dict[str, Any] | None, name: str, text: str
+) -> None:
+    x = declare(channel, fresh("x"), "direct")
+    with channel_error(406, f"PRECONDITION_FAILED - inequivalent arg {name} for exchange '{x}' in vhost '/': {text}"):
+        channel.exchange_declare(x, kind, arguments=arguments)

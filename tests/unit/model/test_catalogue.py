@@ -124,6 +124,14 @@ def test_names_lose_carriage_returns_and_line_feeds(catalogue: Catalogue) -> Non
     ("changed", "text"),
     [
         ({"type_name": "topic"}, "'type' for exchange 'x' in vhost '/': received 'topic' but current is 'direct'"),
+        (
+            {"type_name": "x-consistent-hash"},
+            "'type' for exchange 'x' in vhost '/': received ''x-consistent-hash'' but current is 'direct'",
+        ),
+        (
+            {"arguments": {"alternate-exchange": None}},
+            "'alternate-exchange' for exchange 'x' in vhost '/': received none but current is 'ae'",
+        ),
         ({"durable": False}, "'durable' for exchange 'x' in vhost '/': received 'false' but current is 'true'"),
         ({"auto_delete": True}, "'auto_delete' for exchange 'x' in vhost '/': received 'true' but current is 'false'"),
         ({"internal": True}, "'internal' for exchange 'x' in vhost '/': received 'true' but current is 'false'"),

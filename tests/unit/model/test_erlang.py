@@ -1,6 +1,6 @@
 import pytest
 
-from dispatchd.model.erlang import shown_binary, shown_string
+from dispatchd.model.erlang import shown_atom, shown_binary, shown_string
 
 
 @pytest.mark.parametrize(
@@ -18,3 +18,8 @@ from dispatchd.model.erlang import shown_binary, shown_string
 def test_strings_are_shown_as_erlang_shows_them(text: str, string: str, binary: str) -> None:
     assert shown_string(text) == string
     assert shown_binary(text) == binary
+
+
+@pytest.mark.parametrize(("name", "shown"), [("topic", "topic"), ("x-consistent-hash", "'x-consistent-hash'")])
+def test_atoms_are_quoted_where_they_need_it(name: str, shown: str) -> None:
+    assert shown_atom(name) == shown
