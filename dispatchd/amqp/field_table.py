@@ -25,6 +25,11 @@ class Timestamp(int):
     """Seconds since 1970 (UTC), as AMQP's `T` has them: up to 2**64, which no datetime holds."""
 
 
+@mypyc_attr(native_class=False)
+class Long(int):
+    """An integer that goes out as `l`, with 64 bits, even if fewer would do. What came as `l` is just an int."""
+
+
 def decode_table(data: bytes, at: int, end: int) -> tuple[dict[str, Any], int]:
     """Return the table whose size field begins at `at`, and where it ends.
 
@@ -182,7 +187,7 @@ def _write_value(out: BytesWriter, value: Any, depth: int) -> None:
 
 
 def _write_integer(out: BytesWriter, value: int) -> None:
-    if -(1 << 31) <= value < 1 << 31:
+    if -(1 << 31) <= value < 1 << 31 and not isinstance(value, Long):
         out.append(ord("I"))
         out.write(value.to_bytes(4, "big", signed=True))
     elif -(1 << 63) <= value < 1 << 63:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Final
 
-from dispatchd.amqp.field_table import Timestamp
+from dispatchd.amqp.field_table import Long, Timestamp
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties, decode_properties
 
@@ -62,26 +62,21 @@ def _add_death(headers: dict[str, Any], death: dict[str, Any]) -> None:
             headers["x-first-death-reason"] = death["reason"]
             headers["x-first-death-queue"] = death["queue"]
             headers["x-first-death-exchange"] = death["exchange"]
-        headers[X_DEATH] = [{"count": 1, **death}]
+        headers[X_DEATH] = [_counted(death)]
         return
-    same = [each for each in history if _is_of(each, death["queue"], death["reason"])]
-    others = [each for each in history if not _is_of(each, death["queue"], death["reason"])]
-    if same:
-        known = dict(same[0])
-        known["count"] = _count(known) + 1
-        death = known
-    else:
-        death = {"count": 1, **death}
-    headers[X_DEATH] = [death, *others]
+    known = [_counted(each) for each in history if isinstance(each, dict)]
+    same = [each for each in known if _is_of(each, death["queue"], death["reason"])]
+    others = [each for each in known if not _is_of(each, death["queue"], death["reason"])]
+    headers[X_DEATH] = [_counted(same[0], 1) if same else _counted(death), *others]
 
 
-def _is_of(death: Any, queue: str, reason: str) -> bool:
-    return isinstance(death, dict) and death.get("queue") == queue and death.get("reason") == reason
+def _is_of(death: dict[str, Any], queue: str, reason: str) -> bool:
+    return death.get("queue") == queue and death.get("reason") == reason
 
 
-def _count(death: dict[str, Any]) -> int:
-    count = death.get("count", 0)
-    return count if isinstance(count, int) else 0
+def _counted(death: dict[str, Any], more: int = 0) -> dict[str, Any]:
+    count = death.get("count")
+    return {"count": 1, **death} | {"count": Long((count if isinstance(count, int) else 1) + more)}
 
 
 def is_cycle(message: Message, queue: str) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
+from dispatchd.amqp.field_table import Long
 from dispatchd.amqp.message import with_header
 from dispatchd.amqp.properties import FLAG_EXPIRATION, FLAG_PRIORITY, decode_properties, property_flags
 from dispatchd.model.entry import NEVER, QueueEntry
@@ -302,7 +303,7 @@ class Queue:
                     if entry.returns > self.rules.delivery_limit:
                         exhausted.append(entry)
                         continue
-                    entry.shown = with_header(entry.message, DELIVERY_COUNT, int(entry.returns))
+                    entry.shown = with_header(entry.message, DELIVERY_COUNT, Long(int(entry.returns)))
                 self.ready_bytes += entry.message.size
                 if has_priorities:
                     self._line_of(entry.message).put_back([entry])

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dispatchd.amqp.errors import AmqpSyntaxError
-from dispatchd.amqp.field_table import MAX_NESTING, Timestamp, decode_table, encode_table
+from dispatchd.amqp.field_table import MAX_NESTING, Long, Timestamp, decode_table, encode_table
 
 DECIMALS = st.builds(
     lambda digits, scale: Decimal(digits).scaleb(-scale), st.integers(0, 2**32 - 1), st.integers(0, 255)
@@ -94,6 +94,7 @@ def test_every_type_that_rabbitmq_reads(kind: bytes, octets: bytes, value: Any) 
         (True, b"t\x01"),
         (-1, b"I\xff\xff\xff\xff"),
         (2**31, b"l\0\0\0\0\x80\0\0\0"),
+        (Long(-1), b"l" + b"\xff" * 8),
         (1.0, b"d\x3f\xf0" + bytes(6)),
         (Decimal("1.5"), b"D\x01\0\0\0\x0f"),
         (Decimal("2E+2"), b"D\0\0\0\0\xc8"),

@@ -66,6 +66,20 @@ def test_the_same_death_again_counts_and_comes_first() -> None:
     assert headers_of(dead)["x-first-death-queue"] == "a"
 
 
+def test_counts_have_64_bits_as_rabbitmq_sends_them() -> None:
+    dead = died(died(message(), "a", REJECTED), "b", EXPIRED)
+    for sent in dead, died(dead, "a", REJECTED):
+        assert sent.header.count(b"\x05countl") == 2
+
+
+def test_deaths_without_a_count_count_once() -> None:
+    uncounted = {"queue": "a", "reason": "rejected"}
+    dead = died(message(headers={"x-death": ["strange", uncounted]}), "b", EXPIRED)
+    assert [(death["queue"], death["count"]) for death in headers_of(dead)["x-death"]] == [("b", 1), ("a", 1)]
+    dead = died(message(headers={"x-death": [uncounted]}), "a", REJECTED)
+    assert [(death["queue"], death["count"]) for death in headers_of(dead)["x-death"]] == [("a", 2)]
+
+
 def test_the_same_queue_for_another_reason_is_another_death() -> None:
     dead = died(died(message(), "a", MAXLEN), "a", EXPIRED)
     assert [(death["reason"], death["count"]) for death in headers_of(dead)["x-death"]] == [
