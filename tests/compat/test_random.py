@@ -11,7 +11,10 @@ from compat.script import Step
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-EXAMPLES = int(os.environ.get("COMPAT_EXAMPLES", "100"))
+RANDOM = settings(
+    max_examples=int(os.environ.get("COMPAT_EXAMPLES", "100")),
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 
 PLAIN = st.sampled_from(["a", "b"])
 QUEUES = st.sampled_from(["a", "b", "short", "urgent"])
@@ -63,8 +66,30 @@ STEPS: st.SearchStrategy[Step] = st.one_of(
 
 
 @pytest.mark.timeout(1200)
-@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@RANDOM
 @given(steps=st.lists(STEPS, max_size=15))
 def test_random_scripts(compare: Compare, steps: list[Step]) -> None:
     if difference := compare(*SETUP, *steps):
+        pytest.fail(difference, pytrace=False)
+
+
+CONSUMING = st.sampled_from([2, 3])
+CONSUMER_STEPS: st.SearchStrategy[Step] = st.one_of(
+    st.builds(script.Publish, st.just(""), st.just("q"), BODIES),
+    st.builds(script.Publish, st.just(""), st.just("q"), BODIES),
+    st.builds(script.Qos, st.integers(0, 3), on=CONSUMING),
+    st.builds(script.Consume, st.just("q"), no_ack=FLAGS, on=CONSUMING),
+    st.builds(script.Cancel, on=CONSUMING),
+    st.builds(script.Ack, TAGS, multiple=FLAGS, on=CONSUMING),
+    st.builds(script.Nack, TAGS, multiple=FLAGS, requeue=FLAGS, on=CONSUMING),
+    st.builds(script.Close, on=CONSUMING),
+    st.builds(script.Queue, st.just("q"), passive=st.just(True)),
+)
+
+
+@pytest.mark.timeout(1200)
+@RANDOM
+@given(steps=st.lists(CONSUMER_STEPS, max_size=15))
+def test_random_consumers(compare: Compare, steps: list[Step]) -> None:
+    if difference := compare(script.Queue("q"), *steps):
         pytest.fail(difference, pytrace=False)
