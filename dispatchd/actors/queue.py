@@ -221,6 +221,7 @@ class QueueActor(Actor):
     def on_requeue(self, message: Requeue) -> None:
         """Put back what was not acknowledged."""
         self._give_up(self._queue.requeue(message.entries), DELIVERY_LIMIT)
+        self._give_up(self._queue.drop_overflow(), MAXLEN)
         self._serve()
 
     @receives(Unsubscribe)

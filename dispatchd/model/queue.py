@@ -211,9 +211,11 @@ class Queue:
         return rules.max_bytes != NO_LIMIT and self.ready_bytes + message.size > rules.max_bytes
 
     def drop_overflow(self) -> list[QueueEntry]:
-        """Remove heads until what is ready is within the limits."""
+        """Remove heads until what is ready is within the limits; nothing if it is new messages that have to go."""
         rules = self.rules
         dropped: list[QueueEntry] = []
+        if rules.rejects_publishes:
+            return dropped
         while (rules.max_length != NO_LIMIT and len(self) > rules.max_length) or (
             rules.max_bytes != NO_LIMIT and self.ready_bytes > rules.max_bytes
         ):

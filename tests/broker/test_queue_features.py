@@ -251,6 +251,27 @@ def test_bytes_count_too(channel: BlockingChannel, declare: Declare) -> None:
     assert get_all(channel, name) == [b"45", b"678"]
 
 
+def test_what_comes_back_is_counted_too(channel: BlockingChannel, declare: Declare) -> None:
+    name = declare(max_length=1)
+    put(channel, name, b"old")
+    tag = tag_of(channel, name)
+    put(channel, name, b"new")
+    channel.basic_nack(tag)
+    wait_until(channel, lambda: depth(channel, name) == 1)
+    assert get_all(channel, name) == [b"new"]
+
+
+def test_a_queue_that_refuses_keeps_all_that_comes_back(channel: BlockingChannel, declare: Declare) -> None:
+    name = declare(max_length=1, overflow="reject-publish")
+    put(channel, name, b"old")
+    tag = tag_of(channel, name)
+    put(channel, name, b"new")
+    channel.basic_nack(tag)
+    wait_until(channel, lambda: depth(channel, name) == 2)
+    publish(channel, name, b"refused")
+    assert get_all(channel, name) == [b"old", b"new"]
+
+
 @pytest.mark.parametrize("overflow", ["reject-publish", "reject-publish-dlx"])
 def test_a_full_queue_refuses(channel: BlockingChannel, declare: Declare, overflow: str) -> None:
     dead = declare("dead")
