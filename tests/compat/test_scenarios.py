@@ -8,6 +8,7 @@ from compat.scenarios import SCENARIOS
 from compat.script import Scenario
 
 
+@pytest.mark.filterwarnings("ignore:This command is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("scenario", [pytest.param(each, id=name) for name, each in SCENARIOS.items()])
 def test_as_rabbitmq(scenario: Scenario, compare: Compare) -> None:
     if difference := compare(*scenario.steps):
