@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from compat.script import Ack, Bind, Confirm, Consume, Get, Publish, Qos, Queue, Step, scenario
+from compat.script import Ack, Bind, Confirm, Consume, Get, Nack, Publish, Qos, Queue, Step, scenario
 
 FOUR = tuple(Publish("", "q", body) for body in "1234")
 DRAIN = tuple([Get("q", no_ack=True, on=9)] * 4)
@@ -23,6 +23,24 @@ SCENARIOS = [
     scenario("of nothing, with a consumer", limited(0), Consume("q"), *FOUR, Ack(4, multiple=True)),
     scenario(
         "what is out does not count", limited(2), *FOUR[:2], Get("q"), *FOUR[2:], Queue("q", passive=True), *DRAIN
+    ),
+    scenario(
+        "what comes back counts",
+        limited(2),
+        *FOUR[:2],
+        *[Get("q")] * 2,
+        *FOUR[2:],
+        Nack(2, multiple=True),
+        *DRAIN,
+    ),
+    scenario(
+        "refuses, but takes what comes back",
+        limited(2, overflow="reject-publish"),
+        *FOUR[:2],
+        *[Get("q")] * 2,
+        *FOUR[2:],
+        Nack(2, multiple=True),
+        *DRAIN,
     ),
     scenario("confirms what it drops", limited(1), Confirm(), *FOUR, *DRAIN),
     scenario("in octets", limited(max_length_bytes=10), *(Publish("", "q", body * 4) for body in "1234"), *DRAIN),
