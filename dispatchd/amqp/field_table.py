@@ -160,6 +160,8 @@ def _write_value(out: BytesWriter, value: Any, depth: int) -> None:
     elif isinstance(value, Timestamp):
         out.append(ord("T"))
         write_unsigned(out, value, 8)
+    elif isinstance(value, Long):  # compiled, an `int` parameter would no longer be one
+        _write_long(out, value)
     elif isinstance(value, int):
         _write_integer(out, value)
     elif isinstance(value, float):
@@ -187,14 +189,18 @@ def _write_value(out: BytesWriter, value: Any, depth: int) -> None:
 
 
 def _write_integer(out: BytesWriter, value: int) -> None:
-    if -(1 << 31) <= value < 1 << 31 and not isinstance(value, Long):
+    if -(1 << 31) <= value < 1 << 31:
         out.append(ord("I"))
         out.write(value.to_bytes(4, "big", signed=True))
-    elif -(1 << 63) <= value < 1 << 63:
-        out.append(ord("l"))
-        out.write(value.to_bytes(8, "big", signed=True))
     else:
+        _write_long(out, value)
+
+
+def _write_long(out: BytesWriter, value: int) -> None:
+    if not -(1 << 63) <= value < 1 << 63:
         raise ValueError(f"expected an integer of at most 64 bits, got {value}")
+    out.append(ord("l"))
+    out.write(value.to_bytes(8, "big", signed=True))
 
 
 def _write_decimal(out: BytesWriter, value: Decimal) -> None:
