@@ -334,7 +334,8 @@ class QueueActor(Actor):
 
     def _subscribe(self, request: Subscribe) -> None:
         consumer, queue = request.consumer, self._queue
-        if queue.has_exclusive_consumer() or (consumer.exclusive and queue.consumers):
+        may_be_exclusive = not queue.consumers and not self._rules.single_active_consumer
+        if queue.has_exclusive_consumer() or (consumer.exclusive and not may_be_exclusive):
             raise AccessRefused(f"{self._resource()} in exclusive use")
         consumer.queue = self.ref
         queue.add_consumer(consumer)

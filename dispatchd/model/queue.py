@@ -22,6 +22,10 @@ DISPATCH_LIMIT: Final = 1000
 DELIVERY_COUNT: Final = "x-delivery-count"
 
 
+def _priority(consumer: Consumer) -> int:
+    return consumer.priority
+
+
 class _Turns:
     """Consumers of one priority, who are served in turn."""
 
@@ -56,6 +60,7 @@ class Queue:
         self.acknowledged: i64 = 0
         self.drained: i64 = 0
         self.unfinished: bool = False
+        self._active: Consumer | None = None
         self._turns: list[_Turns] = []
         self._expired: list[QueueEntry] = []
 
@@ -125,6 +130,7 @@ class Queue:
                 line.returned.append(line.ready.popleft())
             line.returned.reverse()
         self.consumers = old.consumers
+        self._active = old._active
         self._set_turns()
         self._expired = old._expired
         self.unacked = old.unacked
@@ -362,11 +368,11 @@ class Queue:
         return removed
 
     def _set_turns(self) -> None:
-        """Who is served, by priority: with a single active consumer the one that was here first."""
+        """Who is served, by priority; with a single active consumer only that one, as long as it is here."""
         known = {turns.priority: turns for turns in self._turns}
         for turns in self._turns:
             turns.consumers = []
-        eligible = self.consumers[:1] if self.rules.single_active_consumer else self.consumers
+        eligible = self._single_active_consumer() if self.rules.single_active_consumer else self.consumers
         served: dict[i64, _Turns] = {}
         for consumer in eligible:
             priority = consumer.priority
@@ -374,6 +380,12 @@ class Queue:
                 served[priority] = known.get(priority) or _Turns(priority)
             served[priority].consumers.append(consumer)
         self._turns = [served[priority] for priority in sorted(served, reverse=True)]
+
+    def _single_active_consumer(self) -> list[Consumer]:
+        """The first that came, and after it has gone the first of those with the highest priority."""
+        if self._active not in self.consumers:
+            self._active = max(self.consumers, key=_priority) if self.consumers else None
+        return [] if self._active is None else [self._active]
 
     def has_exclusive_consumer(self) -> bool:
         """Whether a consumer has this queue to itself."""

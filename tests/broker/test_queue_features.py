@@ -324,6 +324,12 @@ def test_one_consumer_is_active_until_it_goes(channel: BlockingChannel, declare:
     assert [delivery.body for delivery in second.wait(1)] == [b"3"]
 
 
+def test_a_single_active_consumer_is_not_exclusive(channel: BlockingChannel, declare: Declare) -> None:
+    name = declare(single_active_consumer=True)
+    with channel_error(403, f"ACCESS_REFUSED - queue '{name}' in vhost '/' in exclusive use"):
+        Inbox(channel, name, exclusive=True)
+
+
 def test_consumers_of_a_higher_priority_are_served_first(channel: BlockingChannel, declare: Declare) -> None:
     name = declare()
     channel.basic_qos(prefetch_count=2)

@@ -159,6 +159,19 @@ def test_one_consumer_is_active() -> None:
     assert [(served.tag, bodies(entries)) for served, entries in single.dispatch()] == [("second", [b"3"])]
 
 
+def test_the_next_active_consumer_is_the_one_of_highest_priority() -> None:
+    single = queue(single_active_consumer=True)
+    first, low, high = consumer("first"), consumer("low"), consumer("high")
+    high.priority = 5
+    for each in (first, low, high):
+        single.add_consumer(each)
+    single.enqueue([message(b"1")], 0)
+    assert [served.tag for served, _ in single.dispatch()] == ["first"]
+    single.remove_consumer(first)
+    single.enqueue([message(b"2")], 0)
+    assert [served.tag for served, _ in single.dispatch()] == ["high"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
