@@ -19,7 +19,10 @@ Answer = Routed | Accepted | Released | Committed
 
 
 class DeadLetterer:
-    """Publishes for a queue as a channel does for its client, with confirms: the dead are not lost on the way."""
+    """Publishes for a queue as a channel does for its client, with confirms: a crash on the way loses no dead letter.
+
+    One that is refused, by a full queue with `reject-publish` or an actor that failed, is gone, as in RabbitMQ.
+    """
 
     def __init__(self, ref: Ref, name: str, rules: QueueRules, catalogue: Catalogue) -> None:
         self._ref = ref
