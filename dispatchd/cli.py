@@ -1,4 +1,4 @@
-"""The command line: options, `hash-password`, logging, and the exit status."""
+"""The command line: options, `hash-password`, commands to a running broker, logging, and the exit status."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from dispatchd import __version__, is_compiled
 from dispatchd.actors.credentials import LEAST_ROUNDS, MOST_ROUNDS, hash_password
+from dispatchd.commands import add_commands, run
 from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
+from dispatchd.remote import RemoteError
 
 logger = logging.getLogger(__name__)
 
@@ -26,21 +28,25 @@ def main(argv: list[str] | None = None) -> int:
     """Run the broker, or the sub-command that `argv` names (without the program's name; None: this process's own).
 
     Returns:
-        The exit status: 0, 1 when the broker can't start or a password can't be hashed, 78 when the configuration
-        can't be used.
+        The exit status: 0, 1 when the broker can't start, a password can't be hashed or a running broker can't be asked
+        or refuses, 78 when the configuration can't be used.
 
     Raises:
         SystemExit: after --help and --version, and with status 2 when `argv` is not understood.
     """
-    given = vars(_parser().parse_args(argv))
+    arguments = _parser().parse_args(argv)
+    given = vars(arguments)
     try:
-        if given.pop("command") == "hash-password":
-            return _hash_password(given["rounds"])
+        match given.pop("command"):
+            case "hash-password":
+                return _hash_password(given["rounds"])
+            case "remote":
+                return _print(run(arguments))
         return _serve(given)
     except ConfigError as error:
         print(f"dispatchd: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    except StartError as error:
+    except (RemoteError, StartError) as error:
         print(f"dispatchd: {error}", file=sys.stderr)
         return EXIT_FAILURE
 
@@ -63,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     _add(parser, "config-file", metavar="FILE", type=Path, help="JSON configuration file (default: none)")
     _add(parser, "config-file-if-exists", metavar="FILE", type=Path, help="the same, but it may be missing")
     commands = parser.add_subparsers(title="commands", metavar="")
+    add_commands(commands)
     hashing = commands.add_parser(
         "hash-password",
         help="make the password_bcrypt_base64 of a user in the configuration file",
@@ -88,6 +95,12 @@ def _add(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
     settings["default"] = argparse.SUPPRESS
     parser.add_argument(f"--{name}", **settings)
     parser.add_argument(f"-{name}", **settings | {"dest": name.replace("-", "_"), "help": argparse.SUPPRESS})
+
+
+def _print(text: str) -> int:
+    if text:
+        print(text)
+    return 0
 
 
 def _serve(given: dict[str, Any]) -> int:

@@ -27,6 +27,7 @@ from dispatchd.store.lmdb_store import LmdbStore
 from dispatchd.web.app import make_app
 from dispatchd.web.debug import DebugServer, install_signal
 from dispatchd.web.server import AdminServer
+from dispatchd.web.vhosts import Vhosts
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +75,8 @@ class Server:
         self._listener = Listener(
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
         )
-        app = make_app(self.system, self._may_log_in, lambda: self._is_ready, self._overview)
+        sections = [Vhosts(self._broker_ref, self.system)]
+        app = make_app(self.system, self._may_log_in, lambda: self._is_ready, self._overview, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port)
         try:

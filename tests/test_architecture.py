@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "store": {"amqp", "model"},
     "actors": {"amqp", "model", "store"},
     "net": {"amqp", "actors"},
-    "web": {"actors"},
+    "web": {"amqp", "actors"},
 }
 # Libraries and the only packages that may import them. A pure package is told the time.
 ONLY_IN = [

@@ -17,14 +17,18 @@ from dispatchd.actors.messages import (
     Connected,
     ConnectionGone,
     Define,
+    Retire,
     Shutdown,
     Unblock,
 )
+from dispatchd.actors.orders import DefineVhost, DeleteVhost, Fulfilled, VhostGone
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
 from dispatchd.actors.vhost import QueueContents, VhostActor
-from dispatchd.model.stored_definitions import StoredVhost, read_rows
+from dispatchd.amqp.errors import NotFound
+from dispatchd.model.definitions import VhostDefinition
+from dispatchd.model.stored_definitions import StoredVhost, read_rows, vhost_row
 
 if TYPE_CHECKING:
     from dispatchd.actors.credentials import Credentials
@@ -64,18 +68,33 @@ class BrokerActor(Actor):
         self._block: Block | None = None
         self._is_stopping = False
         self._all_gone = Event()
+        self._going: dict[str, DeleteVhost] = {}
+        self._behind_going: list[DefineVhost] = []
 
         def contents(queue_id: int) -> QueueContents:
             expiries = recovered.expiries.get(queue_id, {})
             return QueueContents(recovered.queues.pop(queue_id, []), recovered.marks.get(queue_id, 0), expiries)
 
-        for name in {DEFAULT_VHOST, *vhosts}:
-            vhost = VhostActor(system, name, self.ref, self.persistence, self._new_queue_id)
-            vhost.restore(vhosts.get(name, StoredVhost()), contents)
-            self._services.vhosts[name] = Vhost(name, vhost.begin(), vhost.catalogue)
+        if not any(stored.definition for stored in vhosts.values()):
+            default = VhostDefinition(DEFAULT_VHOST, "Default virtual host")
+            vhosts.setdefault(DEFAULT_VHOST, StoredVhost()).definition = default
+            self.persistence.tell(Define([vhost_row(default)]))
+        for stored in vhosts.values():
+            if stored.definition is None:
+                self.persistence.tell(Define([(key, None) for key in stored.keys]))
+                continue
+            vhost = self._make_vhost(stored.definition)
+            vhost.restore(stored, contents)
+            self._begin_vhost(vhost)
         if recovered.queues:
             logger.info("removing what is left of %d deleted queues", len(recovered.queues))
             self.persistence.tell(Define([], dropped_queues=list(recovered.queues)))
+
+    def _make_vhost(self, definition: VhostDefinition) -> VhostActor:
+        return VhostActor(self.system, definition, self.ref, self.persistence, self._new_queue_id)
+
+    def _begin_vhost(self, vhost: VhostActor) -> None:
+        self._services.vhosts[vhost.name] = Vhost(vhost.name, vhost.begin(), vhost.catalogue)
 
     def _new_queue_id(self) -> int:
         self._next_queue_id += 1
@@ -109,6 +128,50 @@ class BrokerActor(Actor):
     def _tell_connections(self, message: ActorMessage) -> None:
         for connection in self._connections:
             connection.tell(message)
+
+    # Virtual hosts
+
+    @receives(DefineVhost)
+    def on_define_vhost(self, order: DefineVhost) -> None:
+        """Make a vhost, or let the one that there is take note; one that is being deleted has to be gone first."""
+        vhost = self._services.vhosts.get(order.name)
+        if order.name in self._going:
+            self._behind_going.append(order)
+        elif vhost is not None:
+            vhost.ref.tell(order)
+        else:
+            definition = VhostDefinition(order.name)
+            order.apply_to(definition)
+            self._begin_vhost(self._make_vhost(definition))
+            self.persistence.tell(Define([vhost_row(definition)], then=(self.ref, Fulfilled(order, answer=True))))
+
+    @receives(Fulfilled)
+    def on_fulfilled(self, message: Fulfilled) -> None:
+        """What an order changed is on disk."""
+        message.order.fulfil(message.answer)
+
+    @receives(DeleteVhost)
+    def on_delete_vhost(self, order: DeleteVhost) -> None:
+        """Let nobody in any more and everybody out, then have everything deleted; its own record goes first."""
+        vhost = self._services.vhosts.pop(order.name, None)
+        if vhost is None:
+            order.deny(NotFound(f"no vhost '{order.name}'"))
+            return
+        self._going[order.name] = order
+        key, _ = vhost_row(VhostDefinition(order.name))
+        self.persistence.tell(Define([(key, None)]))
+        self._tell_connections(CloseConnection(f"vhost '{order.name}' is deleted", order.name))
+        vhost.ref.tell(Retire())
+
+    @receives(VhostGone)
+    def on_vhost_gone(self, message: VhostGone) -> None:
+        """A name is free again."""
+        self._going.pop(message.name).fulfil(None)
+        behind, self._behind_going = self._behind_going, []
+        for order in behind:
+            self.ref.tell(order)
+
+    # Connections
 
     @receives(ConnectionGone)
     def on_connection_gone(self, message: ConnectionGone) -> None:

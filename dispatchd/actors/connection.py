@@ -293,7 +293,9 @@ class ConnectionActor(Actor):
 
     @receives(CloseConnection)
     def on_close_connection(self, message: CloseConnection) -> None:
-        """An operator, or the end of the broker."""
+        """An operator, or the end of the broker or of the vhost."""
+        if message.vhost is not None and (self._session is None or self._session.vhost_name != message.vhost):
+            return
         self._close_with(ConnectionForced(message.text))
 
     def _close_with(self, error: AmqpError) -> None:

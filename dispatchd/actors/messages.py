@@ -301,7 +301,7 @@ class DeleteQueue(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Retire(ActorMessage):
-    """Vhost to queue or exchange, connection to channel: it is deleted, or forgotten; let go of everything and stop.
+    """Broker to vhost, vhost to queue or exchange, connection to channel: it is deleted; let go of everything and stop.
 
     `last_word` is for a queue to pass on to its receiver, after which it says nothing more.
     """
@@ -412,9 +412,10 @@ class ChannelGone(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection(ActorMessage):
-    """Broker or admin to connection: close it with 320 CONNECTION_FORCED and this text."""
+    """Broker or admin to connection: close it with 320 CONNECTION_FORCED and this text, if it is in this vhost."""
 
     text: str
+    vhost: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dispatchd.actors.exchange import ExchangeActor
@@ -22,23 +23,28 @@ from dispatchd.actors.messages import (
     Subscribe,
     Unbind,
 )
+from dispatchd.actors.orders import DefineVhost, Fulfilled, VhostGone
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.amqp import methods as m
-from dispatchd.amqp.errors import AmqpError
+from dispatchd.amqp.errors import AmqpError, Unavailable
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding
 from dispatchd.model.catalogue import Catalogue, Removed
 from dispatchd.model.definitions import (
     ExchangeDefinition,
     QueueDefinition,
+    VhostDefinition,
     exchange_from_record,
     queue_from_record,
 )
 from dispatchd.model.entry import NEVER, STORED, QueueEntry
-from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchange_row, queue_row
+from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchange_row, queue_row, vhost_row
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
+
+REMOVED_IN_ONE_TURN = 50
+"""Queues, or exchanges, of a vhost that is deleted: a vhost of many must not hold up the loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +62,19 @@ class VhostActor(Actor):
     kind = "vhost"
 
     def __init__(
-        self, system: System, name: str, parent: Ref, persistence: Ref, new_queue_id: Callable[[], int]
+        self,
+        system: System,
+        definition: VhostDefinition,
+        parent: Ref,
+        persistence: Ref,
+        new_queue_id: Callable[[], int],
     ) -> None:
-        super().__init__(system, name, parent)
+        super().__init__(system, definition.name, parent)
+        self._definition = definition
+        self._broker = parent
         self._persistence = persistence
-        self.catalogue = Catalogue(name, os.urandom, new_queue_id)
+        self._is_retiring = False
+        self.catalogue = Catalogue(definition.name, os.urandom, new_queue_id)
         for exchange in self.catalogue.exchanges.values():
             self._start_exchange(exchange)
 
@@ -107,6 +121,19 @@ class VhostActor(Actor):
         ref: Ref = self.catalogue.exchanges[name].destination.ref
         return ref
 
+    # Orders
+
+    @receives(DefineVhost)
+    def on_define(self, order: DefineVhost) -> None:
+        """Change what an operator says of this vhost."""
+        order.apply_to(self._definition)
+        self._store([vhost_row(self._definition)], (self.ref, Fulfilled(order, answer=False)))
+
+    @receives(Fulfilled)
+    def on_fulfilled(self, message: Fulfilled) -> None:
+        """What an order changed is on disk."""
+        message.order.fulfil(message.answer)
+
     # Methods, by type
 
     @receives(Request)
@@ -114,6 +141,8 @@ class VhostActor(Actor):
     def on_request(self, request: Request) -> None:
         """Carry out a method for a channel, or hand it to the queue that it names."""
         try:
+            if self._is_retiring:
+                raise Unavailable(f"vhost '{self.name}' is deleted")
             self._methods[type(request.method)](self, request, request.method)
         except AmqpError as error:
             request.reply_to.tell(Denied(request, error))
@@ -219,6 +248,23 @@ class VhostActor(Actor):
             self._remove(self.catalogue.delete_queue(queue.name), None)
         message.reply_to.tell(OwnerReleased())
 
+    @receives(Retire)
+    def on_retire(self, message: Retire) -> None:
+        """The vhost is deleted: a few queues and exchanges at a time go, then it stops."""
+        self._is_retiring = True
+        catalogue = self.catalogue
+        for name in list(islice(catalogue.queues, REMOVED_IN_ONE_TURN)):
+            self._remove(catalogue.delete_queue(name), None)
+        if not catalogue.queues:
+            for name in list(islice(catalogue.exchanges, REMOVED_IN_ONE_TURN)):
+                if name in catalogue.exchanges:  # an auto-delete one may have gone with another
+                    self._remove(catalogue.drop_exchange(name), None)
+        if catalogue.queues or catalogue.exchanges:
+            self.ref.tell(message)
+        else:
+            self._persistence.tell(Define([], then=(self._broker, VhostGone(self.name))))
+            self.end()
+
     def _remove(self, removed: Removed | None, then: tuple[Ref, ActorMessage] | None) -> None:
         """Tell everybody concerned what went, and `then` when the store has forgotten it."""
         removed = removed or Removed()
@@ -251,6 +297,9 @@ class VhostActor(Actor):
         """The vhost's row in the admin."""
         return {
             "name": self.name,
+            "description": self._definition.description,
+            "tags": self._definition.tags,
+            "tracing": self._definition.tracing,
             "exchanges": len(self.catalogue.exchanges),
             "queues": len(self.catalogue.queues),
             "bindings": len(self.catalogue.bindings()),

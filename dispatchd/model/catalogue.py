@@ -143,6 +143,12 @@ class Catalogue:
         self._remove_exchange(exchange, removed)
         return removed
 
+    def drop_exchange(self, name: str) -> Removed:
+        """What went with the exchange, predeclared or not: the vhost itself goes."""
+        removed = Removed()
+        self._remove_exchange(self.exchanges[name], removed)
+        return removed
+
     # Queues
 
     def declare_queue(

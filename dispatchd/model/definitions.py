@@ -1,4 +1,4 @@
-"""What was declared: exchanges, queues, and their records for the store."""
+"""What was declared: virtual hosts, exchanges, queues, and their records for the store."""
 
 from base64 import b64decode, b64encode
 from typing import Any
@@ -7,6 +7,25 @@ from dispatchd.amqp.field_table import decode_table, encode_table
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, Destination
 
 Record = dict[str, Any]
+
+
+class VhostDefinition:
+    """A virtual host; `description` and `tags` are the operator's own, `tracing` switches the firehose on."""
+
+    __slots__ = ("description", "name", "tags", "tracing")
+
+    def __init__(self, name: str, description: str = "", tags: list[str] | None = None, tracing: bool = False) -> None:
+        self.name = name
+        self.description = description
+        self.tags: list[str] = tags or []
+        self.tracing = tracing
+
+    def to_record(self) -> Record:
+        """The definition as JSON has it."""
+        return {"name": self.name, "description": self.description, "tags": self.tags, "tracing": self.tracing}
+
+    def __repr__(self) -> str:
+        return f"vhost {self.name!r}"
 
 
 class ExchangeDefinition:
@@ -84,6 +103,11 @@ class QueueDefinition:
 
     def __repr__(self) -> str:
         return f"queue {self.name!r}"
+
+
+def vhost_from_record(record: Record) -> VhostDefinition:
+    """The reverse of `VhostDefinition.to_record`; KeyError for a damaged one."""
+    return VhostDefinition(record["name"], record["description"], record["tags"], record["tracing"])
 
 
 def exchange_from_record(record: Record) -> ExchangeDefinition:

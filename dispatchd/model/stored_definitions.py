@@ -1,4 +1,4 @@
-"""Definitions as the store keeps them: one record for each durable exchange, queue and binding of each vhost.
+"""Definitions as the store keeps them: a record for each vhost, and for each durable exchange, queue and binding of it.
 
 A record is JSON; its key is a digest of what identifies it, because names together are longer than a store's key.
 """
@@ -10,22 +10,37 @@ from hashlib import blake2b
 from typing import Any, Final
 
 from dispatchd.model.binding import Binding
-from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, binding_to_record
+from dispatchd.model.definitions import (
+    ExchangeDefinition,
+    QueueDefinition,
+    Record,
+    VhostDefinition,
+    binding_to_record,
+    vhost_from_record,
+)
 
+VHOSTS: Final = "vhost"
 EXCHANGES: Final = "exchange"
 QUEUES: Final = "queue"
 BINDINGS: Final = "binding"
-_KINDS: Final = (EXCHANGES, QUEUES, BINDINGS)
+_KINDS: Final = (VHOSTS, EXCHANGES, QUEUES, BINDINGS)
 _KEY_OCTETS: Final = 20
 
 
 class StoredVhost:
-    """The records of one vhost."""
+    """The records of one vhost. Without a `definition` they are what an interrupted deletion left behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, definition: VhostDefinition | None = None) -> None:
+        self.definition = definition
+        self.keys: list[bytes] = []
         self.exchanges: list[Record] = []
         self.queues: list[Record] = []
         self.bindings: list[Record] = []
+
+
+def vhost_row(vhost: VhostDefinition) -> tuple[bytes, bytes]:
+    """Key and value of a vhost itself."""
+    return _row(vhost.name, VHOSTS, [], vhost.to_record())
 
 
 def exchange_row(vhost: str, exchange: ExchangeDefinition) -> tuple[bytes, bytes]:
@@ -51,12 +66,15 @@ def _row(vhost: str, kind: str, identity: list[str], record: Record) -> tuple[by
 
 
 def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
-    """The records by vhost. Raises ValueError for a row that isn't one."""
+    """The records by vhost. Raises ValueError or KeyError for a row that isn't one."""
     vhosts: dict[str, StoredVhost] = {}
-    for value in rows.values():
+    for key, value in rows.items():
         row = _read_row(value)
         vhost = vhosts.setdefault(row["vhost"], StoredVhost())
-        if row["what"] == EXCHANGES:
+        vhost.keys.append(key)
+        if row["what"] == VHOSTS:
+            vhost.definition = vhost_from_record(row["record"])
+        elif row["what"] == EXCHANGES:
             vhost.exchanges.append(row["record"])
         elif row["what"] == QUEUES:
             vhost.queues.append(row["record"])

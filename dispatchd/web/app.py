@@ -1,19 +1,21 @@
-"""The admin's addresses: one page, JSON under /api, checks for whoever supervises the process. Nothing here writes."""
+"""The admin's addresses: one page, JSON under /api, checks for whoever supervises the process."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import bottle
 
 from dispatchd.actors.runtime import Actor, System
+from dispatchd.web.answers import answer_json, answer_text
 from dispatchd.web.auth import CHALLENGE, basic_credentials
 from dispatchd.web.encoding import json_list, plain
+from dispatchd.web.requests import name_filter
 from dispatchd.web.snapshots import Snapshots, actor_totals
 
 STATIC_FOLDER = Path(__file__).parent / "static"
@@ -30,9 +32,16 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-ERROR_NAMES = {401: "not_authorized", 404: "not_found", 405: "method_not_allowed"}
+ERROR_NAMES = {401: "not_authorized", 404: "not_found", 405: "method_not_allowed", 503: "unavailable"}
 
 Authenticate = Callable[[str, bytes, str], bool]
+
+
+class Section(Protocol):
+    """A part of the API with a module of its own."""
+
+    def route(self, app: bottle.Bottle) -> None:
+        """Say at which addresses its handlers are."""
 
 
 class Admin:
@@ -128,20 +137,6 @@ def inside(actor: Actor) -> dict[str, Any]:
     }
 
 
-def answer_text(text: str) -> str:
-    """Make the response plain text that nobody keeps."""
-    bottle.response.content_type = "text/plain; charset=UTF-8"
-    bottle.response.set_header("Cache-Control", "no-store")
-    return text
-
-
-def answer_json(text: str) -> str:
-    """Make the response JSON that nobody keeps."""
-    bottle.response.content_type = "application/json"
-    bottle.response.set_header("Cache-Control", "no-store")
-    return text
-
-
 def answer_error(error: Any) -> str:
     """Say in JSON what was wrong: `error` is a name for programs, `reason` a sentence for people."""
     add_security_headers()
@@ -162,6 +157,7 @@ def make_app(
     authenticate: Authenticate,
     is_ready: Callable[[], bool],
     overview: Callable[[], dict[str, Any]],
+    sections: Iterable[Section] = (),
 ) -> bottle.Bottle:
     """Build the admin as a WSGI application.
 
@@ -171,9 +167,11 @@ def make_app(
         is_ready: tells whether clients can connect.
         overview: facts about the broker: product, version, compiled, started_at, uptime_ms, python, listeners, and
             optionally `totals` and `persistence`, which go before what the admin finds out itself.
+        sections: what else there is in the API.
     """
     admin = Admin(system, authenticate, is_ready, overview)
     app = bottle.Bottle()
+    app.router.add_filter("name", name_filter)
     app.default_error_handler = answer_error
     app.add_hook("before_request", admin.require_login)
     app.add_hook("after_request", add_security_headers)
@@ -186,4 +184,6 @@ def make_app(
     app.get("/api/actors/<number:int>", callback=admin.actor)
     for path, kind in LISTS.items():
         app.get(f"/api/{path}", callback=partial(admin.rows, kind))
+    for section in sections:
+        section.route(app)
     return app

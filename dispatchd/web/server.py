@@ -44,6 +44,12 @@ class Handler(WSGIHandler):
             raise ValueError(f"the body has more than {BODY_OCTETS} octets, or does not say how many")
         return accepted
 
+    def get_environ(self) -> dict[str, Any]:
+        """Leave the path as it was sent: a `%2F` in it belongs to a name, and is not what divides segments."""
+        environ: dict[str, Any] = super().get_environ()
+        environ["PATH_INFO"] = str(self.path).partition("?")[0]
+        return environ
+
     def handle_error(self, t: Any, v: Any, tb: Any) -> None:
         """Report an unforeseen error; a client that was too slow is none, and only loses its connection."""
         if isinstance(v, gevent.Timeout | TimeoutError):

@@ -238,11 +238,15 @@ class Client:
         assert self.transport.connection is not None
         return self.transport.connection
 
-    def open(self, capabilities: dict[str, bool] | None = None) -> Client:
+    def log_in(self, capabilities: dict[str, bool] | None = None) -> None:
         properties: Any = {"capabilities": capabilities or {"consumer_cancel_notify": True}}
         self.send(0, spec.Connection.StartOk(properties, "PLAIN", "\0guest\0guest"))
         self.expect(spec.Connection.Tune)
-        self.send(0, spec.Connection.TuneOk(2047, FRAME_MAX, 0), spec.Connection.Open("/"))
+        self.send(0, spec.Connection.TuneOk(2047, FRAME_MAX, 0))
+
+    def open(self, capabilities: dict[str, bool] | None = None, vhost: str = "/") -> Client:
+        self.log_in(capabilities)
+        self.send(0, spec.Connection.Open(vhost))
         self.expect(spec.Connection.OpenOk)
         return self
 

@@ -1,0 +1,94 @@
+"""What operators ask for, by the API or the command line: each order is told to an actor, and waits for its outcome."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gevent.event import AsyncResult
+
+from dispatchd.actors.messages import ActorMessage
+from dispatchd.actors.runtime import Ref
+from dispatchd.amqp.errors import AmqpError, Unavailable
+from dispatchd.model.definitions import VhostDefinition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(ActorMessage):
+    """`outcome` becomes the answer, or the AmqpError that says why there is none."""
+
+    outcome: AsyncResult[Any] = field(default_factory=AsyncResult, repr=False, compare=False)
+
+    def fulfil(self, answer: Any) -> None:
+        """Tell whoever gave the order that it was carried out, and is on disk where that matters."""
+        self.outcome.set(answer)
+
+    def deny(self, error: AmqpError) -> None:
+        """Tell whoever gave the order why it was not carried out."""
+        self.outcome.set_exception(error)
+
+    def refuse(self, reason: str) -> None:
+        """Deny it with 541: an actor on its way failed."""
+        self.deny(Unavailable(reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilled(ActorMessage):
+    """Persistence to the actor that carried out an order: what it changed is on disk."""
+
+    order: Order
+    answer: Any
+
+    def refuse(self, reason: str) -> None:
+        """The change is made, but is not on disk."""
+        self.order.refuse(reason)
+
+
+def carry_out(actor: Ref, order: Order, seconds: float) -> Any:
+    """Give an order and wait for its outcome, so many seconds at most; only the calling greenlet waits.
+
+    Raises the AmqpError that it was denied with, or Unavailable (541) if nothing comes in time.
+    """
+    actor.tell(order)
+    if not order.outcome.wait(seconds) and not order.outcome.ready():
+        raise Unavailable(f"{actor.name} did not answer in {seconds:g} s")
+    return order.outcome.get()
+
+
+# --- Virtual hosts
+
+
+@dataclass(frozen=True, slots=True)
+class DefineVhost(Order):
+    """To the broker, which hands it to the vhost if there is one. None leaves what is there, or makes it the default.
+
+    The answer is whether the vhost is new.
+    """
+
+    name: str
+    description: str | None = None
+    tags: list[str] | None = None
+    tracing: bool | None = None
+
+    def apply_to(self, definition: VhostDefinition) -> None:
+        """Change what the order names."""
+        if self.description is not None:
+            definition.description = self.description
+        if self.tags is not None:
+            definition.tags = self.tags
+        if self.tracing is not None:
+            definition.tracing = self.tracing
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteVhost(Order):
+    """To the broker: delete the vhost with all that is in it, and close its connections. Denied if there is none."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class VhostGone(ActorMessage):
+    """Vhost to broker, by way of persistence: everything of it is deleted, on disk too."""
+
+    name: str

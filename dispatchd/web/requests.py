@@ -1,0 +1,72 @@
+"""What a request of the API brings: names in its path, JSON in its body, and orders that come of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import quote, unquote
+
+import bottle
+
+from dispatchd.actors.orders import Order, carry_out
+from dispatchd.actors.runtime import Ref
+from dispatchd.amqp.errors import AccessRefused, AmqpError, NotFound, PreconditionFailed
+
+ORDER_SECONDS = 10.0
+
+_STATUS: dict[type[AmqpError], int] = {NotFound: 404, AccessRefused: 403, PreconditionFailed: 400}
+
+
+def name_filter(_config: str | None) -> tuple[str, Any, Any]:
+    """Bottle's filter `name`: one segment of a path that may have any character of a name, `%2F` among them.
+
+    It expects the path as it was sent (`server.Handler` sees to that): decoded, the vhost / would be no segment.
+    """
+    return r"[^/]+", unquote, lambda name: quote(name, safe="")
+
+
+def body_object() -> dict[str, Any]:
+    """The JSON object in the body; an empty body is an empty one. Raises 400 for anything else."""
+    body = bottle.request.body.read()
+    try:
+        found = json.loads(body) if body else {}
+    except (ValueError, RecursionError):
+        raise bottle.HTTPError(400, "The body is not JSON") from None
+    if not isinstance(found, dict):
+        raise bottle.HTTPError(400, "The body is JSON, but no object")
+    return found
+
+
+def text_of_body(body: dict[str, Any], key: str) -> str | None:
+    """The text at `key`, None if it is missing. Raises 400 for another type."""
+    value = body.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    raise bottle.HTTPError(400, f"{key} is {value!r}, expected a string")
+
+
+def truth_of_body(body: dict[str, Any], key: str) -> bool | None:
+    """Whether `key` is true, None if it is missing; rabbitmqadmin sends it as a string. Raises 400 for others."""
+    value = body.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    if value in ("true", "false"):
+        return bool(value == "true")
+    raise bottle.HTTPError(400, f"{key} is {value!r}, expected true or false")
+
+
+@contextmanager
+def denials() -> Iterator[None]:
+    """Turn the error with which an actor denies something into an answer with a status; 503 where an actor failed."""
+    try:
+        yield
+    except AmqpError as error:
+        raise bottle.HTTPError(_STATUS.get(type(error), 503), error.text.partition(" - ")[2]) from None
+
+
+def give(actor: Ref, order: Order) -> Any:
+    """Give an order to an actor; returns its answer. Raises the HTTPError for what it was denied with."""
+    with denials():
+        return carry_out(actor, order, ORDER_SECONDS)
