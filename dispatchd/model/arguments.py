@@ -8,11 +8,17 @@ from dispatchd.amqp.field_table import Timestamp
 from dispatchd.model.binding import canonical
 
 ALTERNATE_EXCHANGE: Final = "alternate-exchange"
+MESSAGE_DEDUPLICATION: Final = "x-message-deduplication"
+CACHE_SIZE: Final = "x-cache-size"
+CACHE_TTL: Final = "x-cache-ttl"
+DEDUPLICATION_HEADER: Final = "x-deduplication-header"
 QUEUE_TYPE: Final = "x-queue-type"
 CLASSIC: Final = "classic"
 
+DEDUPLICATION_ARGUMENTS: Final = (MESSAGE_DEDUPLICATION, CACHE_SIZE, CACHE_TTL, DEDUPLICATION_HEADER)
+
 # What a declaration is compared by (RabbitMQ's rabbit_exchange and rabbit_classic_queue); other arguments may differ.
-EXCHANGE_ARGUMENTS: Final = (ALTERNATE_EXCHANGE,)
+EXCHANGE_ARGUMENTS: Final = (ALTERNATE_EXCHANGE, *DEDUPLICATION_ARGUMENTS)
 QUEUE_ARGUMENTS: Final = (
     "x-expires",
     "x-message-ttl",
@@ -27,6 +33,7 @@ QUEUE_ARGUMENTS: Final = (
     "x-single-active-consumer",
     QUEUE_TYPE,
     "x-queue-master-locator",
+    *DEDUPLICATION_ARGUMENTS,
 )
 
 

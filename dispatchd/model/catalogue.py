@@ -27,7 +27,7 @@ from dispatchd.model.names import (
     refuse_reserved_name,
     server_given_name,
 )
-from dispatchd.model.queue_rules import check_queue_arguments
+from dispatchd.model.queue_rules import check_deduplication_arguments, check_queue_arguments
 
 PREDECLARED: Final = (
     (DEFAULT_EXCHANGE, "direct", False),
@@ -100,6 +100,7 @@ class Catalogue:
             return existing, False
         refuse_reserved_name(EXCHANGE, name)
         check_exchange_arguments(resource, arguments)
+        check_deduplication_arguments(resource, arguments)
         check_type_arguments(type_name, resource, arguments)
         created = ExchangeDefinition(name, type_name, durable, auto_delete, internal, arguments)
         self._add_exchange(created)

@@ -1,6 +1,6 @@
 """What the arguments of a queue ask of it: how long messages live, how many fit, where they go when they die.
 
-Checks and reply texts are RabbitMQ 3.10's (rabbit_amqqueue, `declare_args`).
+Checks and reply texts are RabbitMQ 3.10's (rabbit_amqqueue, `declare_args`), deduplication's checks LavinMQ's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ from mypy_extensions import i64
 
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.model.ack_timeouts import CONSUMER_TIMEOUT
-from dispatchd.model.arguments import CLASSIC, QUEUE_TYPE, field_type
+from dispatchd.model.arguments import (
+    CACHE_SIZE,
+    CACHE_TTL,
+    CLASSIC,
+    DEDUPLICATION_HEADER,
+    MESSAGE_DEDUPLICATION,
+    QUEUE_TYPE,
+    field_type,
+)
 
 NO_LIMIT: Final = -1
 
@@ -50,7 +58,16 @@ class QueueRules:
 
 def check_queue_arguments(resource: str, arguments: dict[str, Any]) -> None:
     """Raises PreconditionFailed (406) for arguments of a new queue that can't be honoured."""
-    for name, check in _CHECKS.items():
+    _check(resource, arguments, _CHECKS)
+
+
+def check_deduplication_arguments(resource: str, arguments: dict[str, Any]) -> None:
+    """The same for those arguments of a queue that an exchange may have too."""
+    _check(resource, arguments, _DEDUPLICATION_CHECKS)
+
+
+def _check(resource: str, arguments: dict[str, Any], checks: dict[str, Check]) -> None:
+    for name, check in checks.items():
         if name in arguments:
             problem = check(arguments[name], arguments)
             if problem:
@@ -108,6 +125,12 @@ def _type(value: Any, arguments: dict[str, Any]) -> str:
     return _text(value, arguments) or ("" if value == CLASSIC else f"\"unsupported queue type '{value}'\"")
 
 
+_DEDUPLICATION_CHECKS: Final[dict[str, Check]] = {
+    MESSAGE_DEDUPLICATION: _truth,
+    CACHE_SIZE: _not_negative,
+    CACHE_TTL: _not_negative,
+    DEDUPLICATION_HEADER: _text,
+}
 _CHECKS: Final[dict[str, Check]] = {
     "x-expires": _positive,
     "x-message-ttl": _not_negative,
@@ -122,4 +145,5 @@ _CHECKS: Final[dict[str, Check]] = {
     "x-queue-mode": _mode,
     "x-single-active-consumer": _truth,
     QUEUE_TYPE: _type,
+    **_DEDUPLICATION_CHECKS,
 }
