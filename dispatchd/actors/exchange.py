@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
-from dispatchd.actors.messages import Bind, Enqueue, Retire, Route, Routed, Unbind
+from dispatchd.actors.messages import Bind, Enqueue, Forget, Retire, Route, Routed, Unbind
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.model.arguments import ALTERNATE_EXCHANGE
 from dispatchd.model.binding import Binding
+from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.exchanges.default import DefaultRoutes
 from dispatchd.model.exchanges.types import make_routing_table
 from dispatchd.model.publishes import mandatory
 from dispatchd.model.router import Router, unroutable
 
 if TYPE_CHECKING:
+    from dispatchd.amqp.message import Message
     from dispatchd.model.binding import Destination
     from dispatchd.model.catalogue import Catalogue
     from dispatchd.model.definitions import ExchangeDefinition
+    from dispatchd.model.router import Publishing
 
 
 class ExchangeActor(Actor):
@@ -29,6 +33,7 @@ class ExchangeActor(Actor):
         self._definition = definition
         self._catalogue = catalogue
         self._alternate: str = definition.arguments.get(ALTERNATE_EXCHANGE, "")
+        self._deduplication = make_deduplication(definition.arguments)
         self._router = self._make_router()
         self._published_in = 0
         self._published_out = 0
@@ -44,21 +49,34 @@ class ExchangeActor(Actor):
     @receives(Route)
     def on_route(self, message: Route) -> None:
         """Hand messages to the queues, and to other exchanges, that the bindings name."""
-        publishing = message.publishing
-        self._published_in += len(message.messages)
-        for destination, messages in self._router.route(message.messages, self._find_alternate()):
-            self._published_out += len(messages)
+        publishing, messages = message.publishing, message.messages
+        self._published_in += len(messages)
+        if self._deduplication is not None:
+            messages = self._without_duplicates(publishing, messages)
+        for destination, routed in self._router.route(messages, self._find_alternate()):
+            self._published_out += len(routed)
             if destination.is_queue:
                 publishing.awaiting += 1
-                destination.ref.tell(Enqueue(publishing, messages))
+                destination.ref.tell(Enqueue(publishing, routed))
             else:
                 publishing.hops += 1
-                destination.ref.tell(Route(publishing, messages))
+                destination.ref.tell(Route(publishing, routed))
         publishing.hops -= 1
         if publishing.hops == 0:
             returned = mandatory(unroutable(publishing.messages))
             if returned or not publishing.awaiting:
                 publishing.channel.tell(Routed(publishing, returned))
+
+    def _without_duplicates(self, publishing: Publishing, messages: list[Message]) -> list[Message]:
+        assert self._deduplication is not None
+        publishing.remembered_by = [*(publishing.remembered_by or ()), self.ref]
+        return self._deduplication.new_ones(messages, time.monotonic_ns() // 1_000_000)
+
+    @receives(Forget)
+    def on_forget(self, message: Forget) -> None:
+        """What was refused is no duplicate when its publisher tries again."""
+        if self._deduplication is not None:
+            self._deduplication.forget(message.messages)
 
     def _find_alternate(self) -> Destination | None:
         """The alternate exchange. There need not be one with that name, and the default exchange is none."""
@@ -113,4 +131,5 @@ class ExchangeActor(Actor):
             ],
             "published_in": self._published_in,
             "published_out": self._published_out,
+            "duplicates_dropped": self._deduplication.dropped if self._deduplication is not None else 0,
         }

@@ -124,6 +124,14 @@ class Accepted(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Forget(ActorMessage):
+    """Channel to an exchange that drops duplicates: these were refused, and are none when they come again."""
+
+    messages: list[Message]
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Released(ActorMessage):
     """Queue to channel: the publish credit that an `Accepted` held back."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dispatchd.actors.messages import Accepted, Committed, Released, Route, Routed
+from dispatchd.actors.messages import Accepted, Committed, Forget, Released, Route, Routed
 from dispatchd.amqp.encoder import encode_return
 from dispatchd.amqp.errors import NO_ROUTE
 from dispatchd.model.confirms import ConfirmLedger
@@ -96,11 +96,11 @@ class Publisher:
 
     def routed(self, answer: Routed) -> None:
         """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""
+        self._note_refused(answer.publishing, answer.refused)
         if self._has_ended:
             return
         for message in answer.returned:
             self._transport.send(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
-        answer.publishing.refused.extend(answer.refused)
         self._progress(answer.publishing)
 
     def accepted(self, answer: Accepted) -> None:
@@ -109,7 +109,7 @@ class Publisher:
         publishing.awaiting -= 1
         publishing.held += answer.held
         publishing.uncommitted += answer.stored
-        publishing.refused.extend(answer.refused)
+        self._note_refused(publishing, answer.refused)
         self._progress(publishing)
 
     def released(self, answer: Released) -> None:
@@ -121,8 +121,14 @@ class Publisher:
         """It is on disk."""
         for publishing in answer.publishings:
             publishing.uncommitted -= 1
-            publishing.refused.extend(answer.refused)
+            self._note_refused(publishing, answer.refused)
             self._progress(publishing)
+
+    def _note_refused(self, publishing: Publishing, refused: list[Message]) -> None:
+        if refused:
+            publishing.refused.extend(refused)
+            for exchange in publishing.remembered_by or ():
+                exchange.tell(Forget(refused))
 
     def _progress(self, publishing: Publishing) -> None:
         if publishing.hops or publishing.awaiting or self._has_ended:

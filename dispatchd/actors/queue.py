@@ -42,6 +42,7 @@ from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AccessRefused, AmqpError
 from dispatchd.model.catalogue import Catalogue, in_use, not_empty
 from dispatchd.model.dead_letters import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, is_cycle
+from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.queue import Queue
 from dispatchd.model.queue_rules import NO_LIMIT, REJECT_PUBLISH_DLX, QueueRules
@@ -87,6 +88,7 @@ class QueueActor(Actor):
         self._persistence = persistence
         self._rules = QueueRules(definition.arguments)
         self._queue = Queue(self.ref, definition.durable, 0, self._rules)
+        self._deduplication = make_deduplication(definition.arguments)
         self._dead_letterer = DeadLetterer(self.ref, definition.name, self._rules, catalogue)
         self._expiry: tuple[int, gevent.Greenlet[..., None]] | None = None
         self._last_used = time.monotonic()
@@ -101,6 +103,8 @@ class QueueActor(Actor):
         self._queue.restore(entries)
         self._queue.last_position = max(self._queue.last_position, delivered_up_to)
         self._marked = self._queue.delivered_up_to = delivered_up_to
+        if self._deduplication is not None:
+            self._deduplication.recall([entry.message for entry in entries], _now())
 
     def on_start(self) -> None:
         """Begin the timers that a queue may have from its first moment on."""
@@ -122,6 +126,8 @@ class QueueActor(Actor):
         if self._rules.rejects_publishes:
             stored = self._let_in(messages, now, refused, deliveries)
         else:
+            if self._deduplication is not None:
+                messages = self._deduplication.new_ones(messages, now)
             stored = queue.enqueue(messages, now)
         confirms_stored = bool(stored) and publishing.confirm
         held = self._held_credit.is_due(queue)
@@ -148,10 +154,15 @@ class QueueActor(Actor):
     ) -> list[QueueEntry]:
         """Take in what fits, one by one, since what goes to a consumer at once makes room; returns what to store."""
         stored: list[QueueEntry] = []
+        deduplication = self._deduplication
         for message in messages:
+            if deduplication is not None and deduplication.is_duplicate(message, now):
+                continue
             if self._queue.is_full_for(message):
                 refused.append(message)
             else:
+                if deduplication is not None:
+                    deduplication.remember(message, now)
                 stored.extend(self._queue.enqueue([message], now))
                 deliveries.extend(self._queue.dispatch(now - 1))
         return stored
@@ -390,6 +401,8 @@ class QueueActor(Actor):
 
     def restarted(self) -> None:
         """A new order from the entries and consumers of the old one: nothing that the queue held is lost."""
+        if self._deduplication is not None and isinstance(self.handling, Enqueue):
+            self._deduplication.forget(self.handling.messages)  # they were refused
         old = self._queue
         for consumer in old.consumers:
             stranded, consumer.batch = consumer.batch, []
@@ -440,5 +453,6 @@ class QueueActor(Actor):
             "delivered": queue.delivered,
             "redelivered": queue.redelivered,
             "acknowledged": queue.acknowledged,
+            "duplicates_dropped": self._deduplication.dropped if self._deduplication is not None else 0,
             "holds_credit": bool(self._held_credit),
         }

@@ -126,9 +126,10 @@ def published(
     immediate: bool = False,
     persistent: bool = False,
     reply_to: str | None = None,
+    headers: Any = None,
 ) -> list[Any]:
     """The frames of one basic.publish."""
-    properties = spec.Basic.Properties(delivery_mode=2 if persistent else 1, reply_to=reply_to)
+    properties = spec.Basic.Properties(delivery_mode=2 if persistent else 1, reply_to=reply_to, headers=headers)
     frames: list[Any] = [
         spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory, immediate=immediate),
         ContentHeader(0, len(body), properties),
