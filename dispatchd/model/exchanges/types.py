@@ -12,6 +12,9 @@ from dispatchd.model.exchanges.consistent_hash import (
 from dispatchd.model.exchanges.direct import DirectTable
 from dispatchd.model.exchanges.fanout import FanoutTable
 from dispatchd.model.exchanges.headers import HeadersTable, check_headers_binding
+from dispatchd.model.exchanges.modulus_hash import MODULUS_HASH, ModulusHashTable
+from dispatchd.model.exchanges.random_choice import RANDOM, RandomTable
+from dispatchd.model.exchanges.recent_history import RECENT_HISTORY, check_history_arguments
 from dispatchd.model.exchanges.table import RoutingTable
 from dispatchd.model.exchanges.topic import TopicTable
 
@@ -20,6 +23,9 @@ _WITHOUT_ARGUMENTS: Final[dict[str, type[RoutingTable]]] = {
     "fanout": FanoutTable,
     "headers": HeadersTable,
     "topic": TopicTable,
+    MODULUS_HASH: ModulusHashTable,
+    RANDOM: RandomTable,
+    RECENT_HISTORY: FanoutTable,
 }
 EXCHANGE_TYPES: Final = (*_WITHOUT_ARGUMENTS, CONSISTENT_HASH)
 
@@ -34,6 +40,8 @@ def check_type_arguments(type_name: str, resource: str, arguments: dict[str, Any
     """Raises PreconditionFailed (406) for arguments of a new exchange that its type refuses."""
     if type_name == CONSISTENT_HASH:
         check_hash_arguments(resource, arguments)
+    elif type_name == RECENT_HISTORY:
+        check_history_arguments(arguments)
 
 
 def check_binding(type_name: str, routing_key: str, arguments: dict[str, Any]) -> None:
