@@ -5,22 +5,37 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from dispatchd.actors.messages import Bind, Enqueue, Forget, Retire, Route, Routed, Unbind
+from dispatchd.actors.messages import (
+    Accepted,
+    ActorMessage,
+    Bind,
+    Enqueue,
+    Forget,
+    Released,
+    Retire,
+    Route,
+    Routed,
+    Unbind,
+)
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.model.arguments import ALTERNATE_EXCHANGE
 from dispatchd.model.binding import Binding
 from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.exchanges.default import DefaultRoutes
+from dispatchd.model.exchanges.recent_history import make_history
 from dispatchd.model.exchanges.types import make_routing_table
 from dispatchd.model.publishes import mandatory
-from dispatchd.model.router import Router, unroutable
+from dispatchd.model.router import Publishing, Router, unroutable
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
     from dispatchd.model.binding import Destination
     from dispatchd.model.catalogue import Catalogue
     from dispatchd.model.definitions import ExchangeDefinition
-    from dispatchd.model.router import Publishing
+
+
+MESSAGES_IN_ONE_TURN = 1000
+"""What a queue is told at once of a long history."""
 
 
 class ExchangeActor(Actor):
@@ -34,6 +49,7 @@ class ExchangeActor(Actor):
         self._catalogue = catalogue
         self._alternate: str = definition.arguments.get(ALTERNATE_EXCHANGE, "")
         self._deduplication = make_deduplication(definition.arguments)
+        self._history = make_history(definition.type, definition.arguments)
         self._router = self._make_router()
         self._published_in = 0
         self._published_out = 0
@@ -61,6 +77,8 @@ class ExchangeActor(Actor):
             else:
                 publishing.hops += 1
                 destination.ref.tell(Route(publishing, routed))
+        if self._history is not None:
+            self._history.note(messages)
         publishing.hops -= 1
         if publishing.hops == 0:
             returned = mandatory(unroutable(publishing.messages))
@@ -87,8 +105,23 @@ class ExchangeActor(Actor):
 
     @receives(Bind)
     def on_bind(self, message: Bind) -> None:
-        """Take a binding in."""
+        """Take a binding in; with a history it goes to who is bound now, before all that comes later."""
         self._router.table.bind(message.binding)
+        if self._history is not None:
+            self._send(self._history.copies(), message.binding.destination)
+
+    def _send(self, messages: list[Message], destination: Destination) -> None:
+        for start in range(0, len(messages), MESSAGES_IN_ONE_TURN):
+            some = messages[start : start + MESSAGES_IN_ONE_TURN]
+            self._published_out += len(some)
+            publishing = Publishing(self.ref, some, 0, confirm=False)
+            destination.ref.tell(Enqueue(publishing, some) if destination.is_queue else Route(publishing, some))
+
+    @receives(Accepted)
+    @receives(Released)
+    @receives(Routed)
+    def on_sent(self, _message: ActorMessage) -> None:
+        """What became of history: nobody waits to hear it."""
 
     @receives(Unbind)
     def on_unbind(self, message: Unbind) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 import gevent
 import pytest
-from actors.harness import Client, World, failing
+from actors.harness import Client, World, failing, wait_until
 from pamqp import commands as spec
 
 from dispatchd.actors.exchange import ExchangeActor
-from dispatchd.actors.messages import Bind, Restart, Route, Unbind
+from dispatchd.actors.messages import Bind, Enqueue, Restart, Route, Unbind
 from dispatchd.actors.queue import QueueActor
 
 
@@ -138,3 +138,66 @@ def test_a_failed_alternate_exchange_nacks(world: World, client: Client) -> None
         client.publish(1, b"refused", exchange="x")
         client.expect(spec.Basic.Nack, 1)
     client.transport.assert_all_credit_is_back()
+
+
+def bind(client: Client, queue: str, exchange: str = "h") -> None:
+    client.call(1, spec.Queue.Declare(queue=queue), spec.Queue.DeclareOk)
+    client.call(1, spec.Queue.Bind(queue=queue, exchange=exchange), spec.Queue.BindOk)
+
+
+@pytest.fixture
+def history(world: World, client: Client) -> ExchangeActor:
+    """An x-recent-history exchange with the messages 1 and 2 in it; the client confirms."""
+    client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+    client.call(1, spec.Exchange.Declare(exchange="h", exchange_type="x-recent-history"), spec.Exchange.DeclareOk)
+    for body in (b"1", b"2"):
+        client.publish(1, body, exchange="h", persistent=True)
+        client.expect(spec.Basic.Ack, 1)
+    return world.actor(ExchangeActor, "h")
+
+
+def test_history_comes_before_what_is_new(world: World, client: Client, history: ExchangeActor) -> None:
+    bind(client, "q")
+    client.publish(1, b"3", exchange="h")
+    client.expect(spec.Basic.Ack, 1)
+    assert [client.get(no_ack=True)[1] for _ in range(3)] == [b"1", b"2", b"3"]
+    snapshot = history.snapshot()
+    assert (snapshot["published_in"], snapshot["published_out"]) == (3, 3)
+    world.settle()
+    assert len(history.actor_inbox) == 0
+    client.transport.assert_all_credit_is_back()
+
+
+def test_history_is_kept_by_a_restart(world: World, client: Client, history: ExchangeActor) -> None:
+    with failing(history, Route, ValueError):
+        client.publish(1, b"refused", exchange="h")
+        client.expect(spec.Basic.Nack, 1)
+    bind(client, "q")
+    world.settle()
+    assert [client.get(no_ack=True)[1] for _ in range(2)] == [b"1", b"2"]
+    client.call(1, spec.Basic.Get(queue="q"), spec.Basic.GetEmpty)
+
+
+def test_history_that_a_queue_refuses_is_nobodys_loss(world: World, client: Client, history: ExchangeActor) -> None:
+    client.call(1, spec.Queue.Declare(queue="q"), spec.Queue.DeclareOk)
+    queue = world.actor(QueueActor)
+    with failing(queue, Enqueue, ValueError):
+        bind(client, "q")
+        world.settle()
+    assert (queue.failures.total, history.failures.total) == (1, 0)
+    client.publish(1, b"3", exchange="h")
+    client.expect(spec.Basic.Ack, 1)
+    assert client.get()[1] == b"3"
+
+
+def test_a_long_history_goes_in_parts(world: World, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dispatchd.actors.exchange.MESSAGES_IN_ONE_TURN", 3)
+    length: Any = {"x-recent-history-length": 8}
+    declare = spec.Exchange.Declare(exchange="h", exchange_type="x-recent-history", arguments=length)
+    client.call(1, declare, spec.Exchange.DeclareOk)
+    for number in range(10):
+        client.publish(1, b"%d" % number, exchange="h")
+    bind(client, "q")
+    queue = world.actor(QueueActor)
+    wait_until(lambda: queue.snapshot()["messages"] == 8)
+    assert [client.get(no_ack=True)[1] for _ in range(8)] == [b"%d" % number for number in range(2, 10)]

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from broker.clients import channel_error, depth, get, get_all, publish, wait_until
+from broker.clients import Inbox, channel_error, depth, get, get_all, persistent, publish, wait_until
 from broker.conftest import Connect, Fresh
 from broker.process import BrokerProcess
 from pika import BasicProperties
@@ -318,6 +318,80 @@ def test_a_hash_exchange_outlives_a_restart(own_broker: BrokerProcess, connect: 
     for number in range(20):
         channel.basic_publish("x", str(number), b"", BasicProperties(headers={"h": "same"}))
     assert sorted(taken_by(channel, "abcd")) == [0, 0, 0, 20]
+
+
+# x-random, x-modulus-hash
+
+
+def test_each_message_goes_to_any_queue(channel: BlockingChannel, fresh: Fresh) -> None:
+    x = declare(channel, fresh("x"), "x-random")
+    queues = [bound_queue(channel, fresh(name), x) for name in "abc"]
+    for _ in range(600):
+        channel.basic_publish(x, "same", b"")
+    counts = taken_by(channel, queues)
+    assert sum(counts) == 600
+    assert min(counts) > 100
+
+
+def test_the_keys_hash_chooses_among_the_bindings(own_broker: BrokerProcess, connect: Connect) -> None:
+    def taken() -> list[list[bytes]]:
+        for number in range(200):
+            channel.basic_publish("x", f"key {number}", str(number).encode(), persistent())
+        return [get_all(channel, name) for name in names]
+
+    names = ["b", "c", "a"]
+    channel = connect(own_broker).channel()
+    channel.exchange_declare("x", "x-modulus-hash", durable=True)
+    for name in names:
+        channel.queue_declare(name, durable=True)
+        channel.queue_bind(name, "x", "ignored")
+    before = taken()
+    assert sum(len(bodies) for bodies in before) == 200
+    assert min(len(bodies) for bodies in before) > 30
+    own_broker.stop()
+    own_broker.start()
+    channel = connect(own_broker).channel()
+    assert taken() == before
+
+
+# x-recent-history
+
+
+def test_who_binds_later_gets_the_last_messages(channel: BlockingChannel, fresh: Fresh) -> None:
+    x = fresh("x")
+    channel.exchange_declare(x, "x-recent-history", arguments={"x-recent-history-length": 3})
+    early = bound_queue(channel, fresh("early"), x)
+    for number in range(5):
+        channel.basic_publish(x, f"key {number}", str(number).encode(), BasicProperties(message_id=str(number)))
+    channel.basic_publish(x, "k", b"secret", BasicProperties(headers={"x-recent-history-no-store": True}))
+    inbox = Inbox(channel, bound_queue(channel, fresh("late"), x), auto_ack=True)
+    channel.basic_publish(x, "k", b"new")
+    history = inbox.wait(4)
+    assert inbox.all() == [b"2", b"3", b"4", b"new"]
+    assert [(each.exchange, each.routing_key, each.properties.message_id) for each in history[:3]] == [
+        (x, f"key {number}", str(number)) for number in (2, 3, 4)
+    ]
+    assert get_all(channel, early) == [b"0", b"1", b"2", b"3", b"4", b"secret", b"new"]
+
+
+def test_persistent_history_is_stored_for_each_queue(own_broker: BrokerProcess, connect: Connect) -> None:
+    channel = connect(own_broker).channel()
+    channel.confirm_delivery()
+    channel.exchange_declare("x", "x-recent-history", durable=True)
+    channel.basic_publish("x", "k", b"1", persistent())
+    for name in "ab":
+        channel.queue_declare(name, durable=True)
+        channel.queue_bind(name, "x")
+        wait_until(channel, lambda name=name: depth(channel, name) == 1)
+    channel.basic_publish("x", "k", b"2", persistent())
+    own_broker.kill()
+    own_broker.start()
+    channel = connect(own_broker).channel()
+    assert [get_all(channel, name) for name in "ab"] == [[b"1", b"2"]] * 2
+    channel.queue_declare("c")
+    channel.queue_bind("c", "x")
+    channel.basic_publish("x", "k", b"3")
+    assert get_all(channel, "c") == [b"3"]
 
 
 # Declared again

@@ -4,8 +4,10 @@ from compat.scenarios.errors import frame, method, put
 from compat.script import (
     Ack,
     Bind,
+    BindExchange,
     Connect,
     Consume,
+    Exchange,
     Publish,
     Qos,
     Queue,
@@ -78,6 +80,24 @@ KNOWN_DIFFERENCES = [
     ),
     differs(
         "a tag beyond 62 bits", Ack(2**63 - 1), because="unknown there and here, but the text names the highest tag"
+    ),
+    differs(
+        "history through an exchange, in order",
+        Exchange("e", "x-recent-history"),
+        Queue("q"),
+        Consume("q"),
+        Bind("q", "amq.fanout"),
+        Publish("e", "k", "1"),
+        Publish("e", "k", "2"),
+        BindExchange("amq.fanout", "e"),
+        because="the oldest comes first, as for a queue; in RabbitMQ the newest",
+    ),
+    differs(
+        "history through an exchange that leads nowhere",
+        Exchange("e", "x-recent-history"),
+        Publish("e", "k", "1"),
+        BindExchange("amq.fanout", "e"),
+        because="the binding is made, and history goes nowhere; RabbitMQ's connection fails with 541",
     ),
     differs(
         "the type of an x-match that is no text",

@@ -11,6 +11,13 @@ from pathlib import Path
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+PLUGINS = (
+    "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_random_exchange",
+    "rabbitmq_recent_history_exchange",
+    "rabbitmq_sharding",
+)
+"""Exchange types that dispatchd has too."""
 
 
 def free_port() -> int:
@@ -34,7 +41,7 @@ class RabbitMQ:
         """Return when it accepts connections. Raises AssertionError with the end of its log if it doesn't."""
         epmd_port = free_port()
         plugins = self._folder / "enabled_plugins"
-        plugins.write_text("[].")
+        plugins.write_text(f"[{','.join(PLUGINS)}].")
         environment = dict(
             os.environ,
             HOME=str(self._folder),  # of the cookie
