@@ -94,7 +94,7 @@ class BrokerActor(Actor):
         return VhostActor(self.system, definition, self.ref, self.persistence, self._new_queue_id)
 
     def _begin_vhost(self, vhost: VhostActor) -> None:
-        self._services.vhosts[vhost.name] = Vhost(vhost.name, vhost.begin(), vhost.catalogue)
+        self._services.vhosts[vhost.name] = Vhost(vhost.name, vhost.begin(), vhost.catalogue, self.persistence)
 
     def _new_queue_id(self) -> int:
         self._next_queue_id += 1

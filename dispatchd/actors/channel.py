@@ -27,7 +27,9 @@ from dispatchd.actors.messages import (
     Request,
     Retire,
     Routed,
+    Settled,
     Subscribe,
+    TransactionCommitted,
     Unsubscribe,
 )
 from dispatchd.actors.runtime import Ref, System, receives
@@ -189,13 +191,13 @@ class ChannelActor(ChannelMethods):
     def on_routed(self, message: Routed) -> None:
         """The exchanges are done with a publishing."""
         self._publisher.routed(message)
-        self._publishing_progressed()
+        self._progressed()
 
     @receives(Accepted)
     def on_accepted(self, message: Accepted) -> None:
         """A queue has a publishing."""
         self._publisher.accepted(message)
-        self._publishing_progressed()
+        self._progressed()
 
     @receives(Released)
     def on_released(self, message: Released) -> None:
@@ -206,11 +208,28 @@ class ChannelActor(ChannelMethods):
     def on_committed(self, message: Committed) -> None:
         """Publishings are on disk."""
         self._publisher.committed(message)
-        self._publishing_progressed()
+        self._progressed()
 
-    def _publishing_progressed(self) -> None:
+    def _progressed(self) -> None:
         try:
             self._resume()
+        except AmqpError as error:
+            self._fail_with(error)
+        self._advance()
+
+    @receives(Settled)
+    def on_settled(self, message: Settled) -> None:
+        """A queue has done what a transaction asks of it."""
+        message.transaction.unsettled -= 1
+        self._progressed()
+
+    @receives(TransactionCommitted)
+    def on_transaction_committed(self, message: TransactionCommitted) -> None:
+        """A transaction is on disk."""
+        if message.transaction is not self._committing:
+            return
+        try:
+            self._committed(message.transaction)
         except AmqpError as error:
             self._fail_with(error)
         self._advance()
@@ -287,6 +306,16 @@ class ChannelActor(ChannelMethods):
     def quarantined(self, reason: str) -> None:
         """As a failure: the channel is of no use any more."""
         self._fail_with(Unavailable(reason))
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """No more answers are heard: what queues still have to do for a transaction is stored as it comes."""
+        if self._committing is not None:
+            self._store(self._committing)
+
+    def on_stop(self) -> None:
+        """As a quarantine."""
+        self._abandon()
 
     def _release(self) -> None:
         """Let go of consumers, of what they hold, and of publish credit."""

@@ -10,6 +10,7 @@ import gevent
 
 from dispatchd.actors.messages import (
     Cancel,
+    CommitTransaction,
     Discard,
     LookForOverdue,
     Request,
@@ -48,6 +49,7 @@ class ChannelMethods(Actor):
     """The part of a channel that carries out methods; the channel itself sees to when each has its turn.
 
     `_waiting_for` is the method, or the request to another actor, without whose answer the channel does not go on.
+    `_committing` is the transaction that is being carried out: it outlives a failure of the channel.
     """
 
     def __init__(self, system: System, number: int, connection: Ref, session: Session) -> None:
@@ -60,6 +62,7 @@ class ChannelMethods(Actor):
         self._publisher = Publisher(number, self.ref, session)
         self._requester = Requester(number, self.ref, session)
         self._transaction: Transaction | None = None
+        self._committing: Transaction | None = None
         self._last_queue = ""
         self._look: gevent.Greenlet[..., None] | None = None
 
@@ -95,23 +98,20 @@ class ChannelMethods(Actor):
         if self._transaction is None:
             self._subscriber.settle(acks, outcome, method)
         else:
-            self._transaction.settled.extend((self._subscriber.set_aside(ack, method), outcome) for ack in acks)
+            for ack in acks:
+                self._transaction.settle(self._subscriber.set_aside(ack, method), outcome)
 
     def _resume(self) -> None:
         """Go on with the method that waits for what was published before it, if that is where it has to be."""
-        waiting = self._waiting_for
-        if not isinstance(waiting, m.Method) or self._publisher.unaccepted:
+        if self._publisher.unaccepted:
             return
-        if not isinstance(waiting, m.TxCommit):
+        transaction, waiting = self._committing, self._waiting_for
+        if transaction is not None:
+            if not transaction.unsettled:
+                self._store(transaction)
+        elif isinstance(waiting, m.Method):
             self._waiting_for = None
             self._perform(waiting)
-        elif not self._publisher.unsettled:
-            self._waiting_for = None
-            if self._publisher.is_transaction_partial:
-                error = PreconditionFailed("partial tx completion")  # as RabbitMQ's
-                error.blame(*m.method_ids(waiting))
-                raise error
-            self._send(m.TxCommitOk())
 
     def _answer(self, method: Any, reply: m.Method) -> None:
         if not getattr(method, "nowait", False):
@@ -243,24 +243,39 @@ class ChannelMethods(Actor):
         if self._publisher.confirms is not None:
             raise PreconditionFailed("cannot switch from confirm to tx mode")
         if self._transaction is None:
-            self._transaction = Transaction()
+            self._transaction = Transaction(self.ref)
         self._send(m.TxSelectOk())
 
     def _end_transaction(self) -> Transaction:
         if self._transaction is None:
             raise PreconditionFailed("channel is not transactional")
-        ended, self._transaction = self._transaction, Transaction()
+        ended, self._transaction = self._transaction, Transaction(self.ref)
         return ended
 
     def _on_commit(self, method: m.TxCommit) -> None:
-        transaction = self._end_transaction()
+        self._committing = transaction = self._end_transaction()
         self._waiting_for = method
-        if transaction.published:
-            self._publisher.publish_transaction(transaction.published)
-        self._subscriber.restore()
-        for acks, outcome in transaction.settled:
-            self._subscriber.settle(acks, outcome, method)
+        self._publisher.publish_transaction(transaction)
+        self._subscriber.settle_transaction(transaction)
         self._resume()
+
+    def _store(self, transaction: Transaction) -> None:
+        """Have a transaction stored, of which the queues have done their parts."""
+        if not transaction.is_complete:
+            transaction.is_complete = True
+            self._session.persistence.tell(CommitTransaction(transaction))
+
+    def _committed(self, transaction: Transaction) -> None:
+        """Answer the tx.commit. Raises PreconditionFailed (406) if a part was refused (RabbitMQ's text)."""
+        self._committing, waiting = None, self._waiting_for
+        if not isinstance(waiting, m.TxCommit):
+            return
+        self._waiting_for = None
+        if transaction.is_partial:
+            error = PreconditionFailed("partial tx completion")
+            error.blame(*m.method_ids(waiting))
+            raise error
+        self._send(m.TxCommitOk())
 
     def _on_rollback(self, _method: m.TxRollback) -> None:
         self._end_transaction()

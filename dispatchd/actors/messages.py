@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.router import Publishing
+    from dispatchd.model.transaction import Transaction
 
 
 class ActorMessage:
@@ -178,6 +179,30 @@ class Requeue(ActorMessage):
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True
     is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement(ActorMessage):
+    """Channel to queue: settle these as a part of a transaction. The answer is `Settled`."""
+
+    transaction: Transaction
+    outcome: type[Settle | Discard | Requeue]
+    entries: list[QueueEntry]
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        """What was delivered by a queue that is gone went with it; one that failed may still have it."""
+        if self.entries[0].queue.is_alive():
+            self.transaction.is_partial = True
+        self.transaction.channel.tell(Settled(self.transaction))
+
+
+@dataclass(frozen=True, slots=True)
+class Settled(ActorMessage):
+    """Queue to channel: one settlement of this transaction was carried out."""
+
+    transaction: Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +505,44 @@ class Delete(ActorMessage):
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True
     is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(ActorMessage):
+    """Queue to persistence: add and delete these when the transaction is committed, all of it at once."""
+
+    transaction: Transaction
+    queue_id: int
+    added: list[QueueEntry] = field(default_factory=list)
+    deleted: list[QueueEntry] = field(default_factory=list)
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        self.transaction.is_partial = True
+
+
+@dataclass(frozen=True, slots=True)
+class CommitTransaction(ActorMessage):
+    """Channel to persistence: every queue has staged its part, or nobody waits for that any longer.
+
+    The answer is `TransactionCommitted`, when all of it is on disk.
+    """
+
+    transaction: Transaction
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        self.transaction.is_partial = True
+        self.transaction.channel.tell(TransactionCommitted(self.transaction))
+
+
+@dataclass(frozen=True, slots=True)
+class TransactionCommitted(ActorMessage):
+    """Persistence to channel."""
+
+    transaction: Transaction
 
 
 @dataclass(frozen=True, slots=True)

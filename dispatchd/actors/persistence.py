@@ -16,7 +16,18 @@ import gevent
 from gevent.event import AsyncResult, Event
 from gevent.threadpool import ThreadPool
 
-from dispatchd.actors.messages import ActorMessage, Add, Committed, Define, Delete, Flush, Mark
+from dispatchd.actors.messages import (
+    ActorMessage,
+    Add,
+    CommitTransaction,
+    Committed,
+    Define,
+    Delete,
+    Flush,
+    Mark,
+    Stage,
+    TransactionCommitted,
+)
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.model.journal import Changes, Journal
 
@@ -89,6 +100,24 @@ class PersistenceActor(Actor):
     def on_delete(self, message: Delete) -> None:
         """Forget entries."""
         self._journal.delete(message.queue_id, message.entries)
+        self._schedule()
+
+    @receives(Stage)
+    def on_stage(self, message: Stage) -> None:
+        """Keep a queue's part of a transaction until the channel says that all parts are here."""
+        self._journal.stage(message.transaction, message.queue_id, message.added, message.deleted)
+        self._schedule()
+
+    @receives(CommitTransaction)
+    def on_commit_transaction(self, message: CommitTransaction) -> None:
+        """Write all parts of a transaction in one commit, unless none of them is for the disk."""
+        transaction = message.transaction
+        if not self._journal.merge(transaction):
+            transaction.channel.tell(TransactionCommitted(transaction))
+        elif self.is_quarantined:
+            message.refuse(self._quarantine_reason())
+        else:
+            self._then.append((transaction.channel, TransactionCommitted(transaction)))
         self._schedule()
 
     @receives(Mark)
@@ -220,6 +249,7 @@ class PersistenceActor(Actor):
             "entries_cancelled": self._journal.cancelled,
             "entries_to_write": self._journal.live_adds(),
             "waiting": len(self._waiting) + len(self._then),
+            "open_transactions": self._journal.open_transactions(),
             "committing": self._committing is not None,
             **self._store.statistics(),
         }

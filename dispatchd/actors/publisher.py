@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.actors.session import Session
     from dispatchd.amqp.message import Message
+    from dispatchd.model.transaction import Transaction
 
 
 class Publisher:
     """Sends publishings to exchanges and settles them as the answers come.
 
-    `unaccepted` publishings are not in all of their queues yet, `unsettled` ones have confirms or commits to come.
+    `unaccepted` publishings are not in all of their queues yet. They are counted to the last, even after the end of the
+    channel: a transaction whose commit was begun is carried out.
     """
 
     def __init__(self, number: int, ref: Ref, session: Session) -> None:
@@ -34,9 +36,7 @@ class Publisher:
         self._has_ended = False
         self.confirms: ConfirmLedger | None = None
         self.unaccepted = 0
-        self.unsettled = 0
         self.published = 0
-        self.is_transaction_partial = False
         self.reply_address = ""
 
     def begin_confirms(self) -> None:
@@ -68,23 +68,27 @@ class Publisher:
         if self.confirms is not None:
             self.confirms.number(messages)
         for name, group, cost in by_exchange(messages):
-            self._send(name, Publishing(self._ref, group, cost, self.confirms is not None))
+            self._send(self._target(name), Publishing(self._ref, group, cost, self.confirms is not None))
         if error is not None:
             raise error
 
-    def publish_transaction(self, messages: list[Message]) -> None:
-        """Send what a transaction gathered, to be settled only when the persistent ones are on disk (tx.commit).
+    def publish_transaction(self, transaction: Transaction) -> None:
+        """Send what a transaction gathered (tx.commit); `transaction.is_partial` will say whether some was refused.
 
-        `is_transaction_partial` says then whether some of it was refused.
+        Raises NotFound (404) for an exchange that is gone meanwhile; nothing has been sent then.
         """
-        self.is_transaction_partial = False
-        for name, group, _ in by_exchange(messages):
-            self._send(name, Publishing(self._ref, group, 0, confirm=True))
+        groups = [(self._target(name), group) for name, group, _ in by_exchange(transaction.published)]
+        for target, group in groups:
+            publishing = Publishing(self._ref, group, 0, confirm=False)
+            publishing.transaction = transaction
+            self._send(target, publishing)
 
-    def _send(self, exchange: str, publishing: Publishing) -> None:
-        target = self._catalogue.exchange_to_publish_to(exchange).destination.ref
+    def _target(self, exchange: str) -> Ref:
+        ref: Ref = self._catalogue.exchange_to_publish_to(exchange).destination.ref
+        return ref
+
+    def _send(self, target: Ref, publishing: Publishing) -> None:
         self.unaccepted += 1
-        self.unsettled += 1
         self.published += len(publishing.messages)
         target.tell(Route(publishing, publishing.messages))
 
@@ -97,9 +101,7 @@ class Publisher:
     def routed(self, answer: Routed) -> None:
         """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""
         self._note_refused(answer.publishing, answer.refused)
-        if self._has_ended:
-            return
-        for message in answer.returned:
+        for message in answer.returned if not self._has_ended else ():
             self._transport.send(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
         self._progress(answer.publishing)
 
@@ -131,21 +133,22 @@ class Publisher:
                 exchange.tell(Forget(refused))
 
     def _progress(self, publishing: Publishing) -> None:
-        if publishing.hops or publishing.awaiting or self._has_ended:
+        if publishing.hops or publishing.awaiting:
             return
         if not publishing.is_accepted:
             publishing.is_accepted = True
             self.unaccepted -= 1
+            if publishing.transaction is not None and publishing.refused:
+                publishing.transaction.is_partial = True
+        if self._has_ended:
+            return
         if not publishing.held and publishing.cost:
             self.give_back(publishing.cost)
             publishing.cost = 0
         if not publishing.uncommitted and not publishing.is_settled:
             publishing.is_settled = True
-            self.unsettled -= 1
             if self.confirms is not None:
                 self._transport.send(self.confirms.settle(publishing.messages, publishing.refused))
-            elif publishing.confirm and publishing.refused:
-                self.is_transaction_partial = True
 
     @property
     def unconfirmed(self) -> int:

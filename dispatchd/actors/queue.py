@@ -34,6 +34,9 @@ from dispatchd.actors.messages import (
     ReviewCredit,
     Routed,
     Settle,
+    Settled,
+    Settlement,
+    Stage,
     Subscribe,
     Unsubscribe,
 )
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.definitions import QueueDefinition
+    from dispatchd.model.transaction import Transaction
 
 ENTRIES_IN_ONE_TURN = 2000
 """What persistence is told to forget at once: a purge of a long queue must not hold up the loop."""
@@ -117,6 +121,7 @@ class QueueActor(Actor):
     def on_enqueue(self, message: Enqueue) -> None:
         """Take messages in."""
         publishing, messages, queue = message.publishing, message.messages, self._queue
+        transaction = publishing.transaction
         now = _now()
         if publishing.death and publishing.death != REJECTED:
             messages = [each for each in messages if not is_cycle(each, self._definition.name)]
@@ -134,12 +139,15 @@ class QueueActor(Actor):
         publishing.channel.tell(Accepted(publishing, stored=confirms_stored, held=held, refused=refused))
         if stored:
             queue_id = self._definition.queue_id
-            self._persistence.tell(Add(queue_id, stored, publishing if confirms_stored else None))
+            if transaction is None:
+                self._persistence.tell(Add(queue_id, stored, publishing if confirms_stored else None))
+            else:
+                self._persistence.tell(Stage(transaction, queue_id, added=stored))
         if held:
             self._held_credit.hold(publishing, queue)
         self._deliver(deliveries)
         self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits
-        self._give_up(queue.drop_overflow(), MAXLEN)
+        self._give_up(queue.drop_overflow(), MAXLEN, transaction)
         self._drop_expired(now)
         self._watch_expiry()
         if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
@@ -194,11 +202,15 @@ class QueueActor(Actor):
             self._marked = self._queue.delivered_up_to
             self._persistence.tell(Mark(self._definition.queue_id, self._marked))
 
-    def _forget(self, entries: list[QueueEntry]) -> None:
+    def _forget(self, entries: list[QueueEntry], transaction: Transaction | None = None) -> None:
         if self._definition.durable:
+            queue_id = self._definition.queue_id
             for start in range(0, len(entries), ENTRIES_IN_ONE_TURN):
                 some = entries[start : start + ENTRIES_IN_ONE_TURN]
-                self._persistence.tell(Delete(self._definition.queue_id, some))
+                if transaction is None:
+                    self._persistence.tell(Delete(queue_id, some))
+                else:
+                    self._persistence.tell(Stage(transaction, queue_id, deleted=some))
 
     @receives(Dispatch)
     def on_dispatch(self, _message: Dispatch) -> None:
@@ -214,26 +226,39 @@ class QueueActor(Actor):
         self._watch_expiry()
 
     @receives(Settle)
-    def on_settle(self, message: Settle) -> None:
+    def on_settle(self, message: Settle, transaction: Transaction | None = None) -> None:
         """Let go of what was acknowledged."""
         self._queue.settle(message.entries)
-        self._forget(message.entries)
+        self._forget(message.entries, transaction)
         self._serve()
 
     @receives(Discard)
-    def on_discard(self, message: Discard) -> None:
+    def on_discard(self, message: Discard, transaction: Transaction | None = None) -> None:
         """Let go of what was rejected."""
         rejected = [entry for entry in message.entries if entry.is_out]  # the message may come twice, deaths must not
         self._queue.settle(rejected)
-        self._give_up(rejected, REJECTED)
+        self._give_up(rejected, REJECTED, transaction)
         self._serve()
 
     @receives(Requeue)
-    def on_requeue(self, message: Requeue) -> None:
+    def on_requeue(self, message: Requeue, transaction: Transaction | None = None) -> None:
         """Put back what was not acknowledged."""
-        self._give_up(self._queue.requeue(message.entries), DELIVERY_LIMIT)
-        self._give_up(self._queue.drop_overflow(), MAXLEN)
+        self._give_up(self._queue.requeue(message.entries), DELIVERY_LIMIT, transaction)
+        self._give_up(self._queue.drop_overflow(), MAXLEN, transaction)
         self._serve()
+
+    @receives(Settlement)
+    def on_settlement(self, message: Settlement) -> None:
+        """Settle for a transaction. The answer comes last: if there is a failure on the way, all of this is repeated."""
+        transaction = message.transaction
+        match message.outcome(message.entries):
+            case Settle() as settle:
+                self.on_settle(settle, transaction)
+            case Discard() as discard:
+                self.on_discard(discard, transaction)
+            case Requeue() as requeue:
+                self.on_requeue(requeue, transaction)
+        transaction.channel.tell(Settled(transaction))
 
     @receives(Unsubscribe)
     def on_unsubscribe(self, message: Unsubscribe) -> None:
@@ -242,9 +267,9 @@ class QueueActor(Actor):
 
     # What has to go
 
-    def _give_up(self, entries: list[QueueEntry], reason: str) -> None:
+    def _give_up(self, entries: list[QueueEntry], reason: str, transaction: Transaction | None = None) -> None:
         if entries:
-            self._forget(self._dead_letterer.publish(entries, reason))
+            self._forget(self._dead_letterer.publish(entries, reason), transaction)
 
     @receives(Routed)
     @receives(Accepted)

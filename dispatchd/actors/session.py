@@ -22,11 +22,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Vhost:
-    """A virtual host as connections know it: its actor, and its catalogue, which only that actor changes."""
+    """A virtual host as connections know it: its actor, its catalogue, which only that actor changes, and who stores."""
 
     name: str
     ref: Ref
     catalogue: Catalogue
+    persistence: Ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,11 @@ class Session:
     def catalogue(self) -> Catalogue:
         """The definitions of the virtual host."""
         return self.host.catalogue
+
+    @property
+    def persistence(self) -> Ref:
+        """Who stores what the queues of the virtual host keep."""
+        return self.host.persistence
 
     def client_can(self, capability: str) -> bool:
         """Whether the client announced a capability, such as `consumer_cancel_notify`."""

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from dispatchd.actors.messages import Deliver, Discard, Dispatch, Requeue, Settle, Unsubscribe
+from dispatchd.actors.messages import (
+    ActorMessage,
+    Deliver,
+    Discard,
+    Dispatch,
+    Requeue,
+    Settle,
+    Settlement,
+    Unsubscribe,
+)
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotAllowed, PreconditionFailed
 from dispatchd.model.ack_timeouts import AckTimeouts
@@ -16,6 +27,7 @@ if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.actors.transport import Transport
     from dispatchd.model.entry import QueueEntry
+    from dispatchd.model.transaction import Transaction
 
 TAG_PREFIX = "amq.ctag-"
 
@@ -140,14 +152,24 @@ class Subscriber:
             raise _unknown_tag(unknown.args[0], method) from None
 
     def restore(self) -> None:
-        """Put back what was set aside: the transaction ends, or settles it now."""
+        """Put back what was set aside: the transaction is over."""
         self._ledger.restore()
+
+    def settle_transaction(self, transaction: Transaction) -> None:
+        """Settle what was set aside. The queues answer: `transaction.unsettled` is how many have yet to do so."""
+        self.restore()
+        for acks, outcome in transaction.settled:
+            groups, _ = self._ledger.settle(acks)
+            transaction.unsettled += len(groups)
+            self._tell_queues(groups, partial(Settlement, transaction, outcome))
 
     def requeue_all(self) -> None:
         """Give everything back that is out: basic.recover."""
         self._tell_queues(self._ledger.take_all(), Requeue)
 
-    def _tell_queues(self, groups: list[tuple[Any, list[QueueEntry]]], outcome: Outcome) -> None:
+    def _tell_queues(
+        self, groups: list[tuple[Any, list[QueueEntry]]], outcome: Callable[[list[QueueEntry]], ActorMessage]
+    ) -> None:
         if self._window.starved:
             self._window.starved = False
             self._wake_others([queue for queue, _ in groups])

@@ -2,18 +2,20 @@
 
 The idea is the seed's: most persistent messages are acknowledged before the next write is due, and those never reach
 the disk. Content that several queues share is written with the first entry that survives, and removed with the last.
+What belongs to a transaction is staged, and becomes a part of one batch when all of it is there: all or nothing.
 """
 
 from __future__ import annotations
 
 from mypy_extensions import i64
 
-from dispatchd.model.entry import NOT_STORED, STORED, QueueEntry
+from dispatchd.model.entry import NOT_STORED, STAGED, STORED, QueueEntry
 from dispatchd.model.records import encode_content, encode_entry, entry_key, id_key
+from dispatchd.model.transaction import Transaction
 
 
 class Changes:
-    """One batch as the store writes it: keys and values, in the order of the keys of each queue.
+    """One batch as the store writes it: keys and values, in the order of the keys of each queue but for transactions.
 
     `definitions` maps a key to its new record, or to None where it is to be removed. `dropped_queues` are queue keys
     whose entries and mark go; what `entries` adds comes after them.
@@ -53,6 +55,7 @@ class Journal:
         self._marks: dict[i64, i64] = {}
         self._dropped_queues: list[i64] = []
         self._definitions: dict[bytes, bytes | None] = {}
+        self._staged: set[Transaction] = set()
         self.added: i64 = 0
         self.cancelled: i64 = 0
 
@@ -79,6 +82,8 @@ class Journal:
             if slot == NOT_STORED:
                 continue
             entry.slot = NOT_STORED
+            if slot == STAGED:
+                continue
             message = entry.message
             message.stored_references -= 1
             if slot == STORED:
@@ -91,6 +96,42 @@ class Journal:
                 message.content_stored = False
                 self._deleted_contents.append(id_key(message.message_id))
 
+    def stage(self, transaction: Transaction, queue_id: i64, added: list[QueueEntry], deleted: list[QueueEntry]) -> None:
+        """Keep back what a transaction changes; what comes after its merge is changed like anything else.
+
+        The entries live on meanwhile: one that is deleted before the merge will never have been added.
+        """
+        if transaction.is_merged:
+            self.add(queue_id, added)
+            self.delete(queue_id, deleted)
+            return
+        stored = [entry for entry in deleted if entry.slot != NOT_STORED]
+        for entry in added:
+            entry.slot = STAGED
+        if added:
+            transaction.added.append((queue_id, added))
+        if stored:
+            transaction.deleted.append((queue_id, stored))
+        if added or stored:
+            self._staged.add(transaction)
+
+    def merge(self, transaction: Transaction) -> bool:
+        """Make all that was staged for a transaction a part of this batch; False if nothing was."""
+        transaction.is_merged = True
+        for queue_id, entries in transaction.deleted:
+            self.delete(queue_id, entries)
+        for queue_id, entries in transaction.added:
+            self.add(queue_id, [entry for entry in entries if entry.slot == STAGED])
+        transaction.added = []
+        transaction.deleted = []
+        was_staged = transaction in self._staged
+        self._staged.discard(transaction)
+        return was_staged
+
+    def open_transactions(self) -> int:
+        """How many transactions have something staged."""
+        return len(self._staged)
+
     def mark(self, queue_id: i64, position: i64) -> None:
         """Note that this queue delivered everything up to `position` at least once."""
         self._marks[queue_id] = position
@@ -101,6 +142,10 @@ class Journal:
             entry = self._adds[slot]
             if entry is not None and self._queue_ids[slot] == queue_id:
                 self.delete(queue_id, [entry])
+        for transaction in self._staged:
+            for staged_id, entries in transaction.added:
+                if staged_id == queue_id:
+                    self.delete(queue_id, entries)
         self._marks.pop(queue_id, None)
         self._dropped_queues.append(queue_id)
 

@@ -345,8 +345,8 @@ class Queue:
         return [entry for line in reversed(self.lines) for entry in line.entries()]
 
     def shared_entries(self) -> list[QueueEntry]:
-        """Ready entries whose message is stored on its own, because other queues have it too."""
-        return [entry for entry in self.entries() if entry.message.message_id]
+        """Ready entries whose message is stored on its own, or will be, because other queues have it too."""
+        return [entry for entry in self.entries() if entry.message.message_id or entry.message.queues > 1]
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Let a consumer take part; among equals it is served after those that were there before."""

@@ -7,6 +7,7 @@ from mypy_extensions import i64
 from dispatchd.amqp.message import Message
 from dispatchd.model.binding import Destination
 from dispatchd.model.exchanges.table import RoutingTable
+from dispatchd.model.transaction import Transaction
 
 Routes = list[tuple[Destination, list[Message]]]
 
@@ -30,6 +31,7 @@ class Publishing:
         "messages",
         "refused",
         "remembered_by",
+        "transaction",
         "uncommitted",
     )
 
@@ -47,6 +49,7 @@ class Publishing:
         self.is_settled = False  # and every one that stores it has it on disk
         self.refused: list[Message] = []  # to be confirmed with nack
         self.remembered_by: list[Any] | None = None  # exchanges that would take it for a duplicate if it came again
+        self.transaction: Transaction | None = None  # of which it is a part
 
 
 class Router:

@@ -145,9 +145,13 @@ class Listener:
     def __init__(self, name: str = "listener") -> None:
         self.name = name
         self.told: list[Any] = []
+        self.has_stopped = False
 
     def tell(self, message: Any) -> None:
         self.told.append(message)
+
+    def is_alive(self) -> bool:
+        return not self.has_stopped
 
     def take(self, kind: type[Kind]) -> Kind:
         """The one message that there is, which has to be of this kind."""

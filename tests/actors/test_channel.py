@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from typing import Any
 
 import gevent
@@ -29,14 +30,18 @@ from dispatchd.actors.messages import (
     Cancel,
     ChannelFailed,
     ChannelGone,
+    CommitTransaction,
     Committed,
     ConsumerCancelled,
     Deliver,
     Denied,
+    Discard,
     Disconnected,
     Dispatch,
     Done,
+    Drained,
     Got,
+    LookForOverdue,
     Released,
     Request,
     Requeue,
@@ -45,7 +50,11 @@ from dispatchd.actors.messages import (
     Route,
     Routed,
     Settle,
+    Settled,
+    Settlement,
+    Stage,
     Subscribe,
+    TransactionCommitted,
     Unsubscribe,
 )
 from dispatchd.actors.queue import QueueActor
@@ -59,6 +68,7 @@ from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.consumer import Consumer
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.router import Publishing
+from dispatchd.model.transaction import Transaction
 
 
 class Rig:
@@ -68,6 +78,7 @@ class Rig:
         self.system = system
         self.connection, self.vhost = Listener("connection"), Listener("vhost")
         self.exchange, self.queue = Listener("exchange"), Listener("queue")
+        self.persistence = Listener("persistence")
         self.transport = FakeTransport()
         self.reader = Reader(self.transport)
         catalogue = Catalogue("/", lambda octets: b"x" * octets, lambda: 1)
@@ -75,8 +86,10 @@ class Rig:
             exchange.destination.ref = self.exchange
         connection: Any = self.connection
         vhost: Any = self.vhost
+        persistence: Any = self.persistence
         capabilities = {"capabilities": {"consumer_cancel_notify": True}}
-        session = Session("session", 5, "guest", self.transport, FRAME_MAX, capabilities, Vhost("/", vhost, catalogue))
+        host = Vhost("/", vhost, catalogue, persistence)
+        session = Session("session", 5, "guest", self.transport, FRAME_MAX, capabilities, host)
         self.channel = ChannelActor(system, 1, connection, session)
         self.ref = self.channel.begin()
 
@@ -117,6 +130,12 @@ class Rig:
         publishing.hops -= 1
         publishing.awaiting += 1
         self.tell(Accepted(publishing, **answer))
+
+    def commit(self) -> Transaction:
+        """Be the persistence that has committed the transaction which the channel says is complete."""
+        transaction = self.persistence.take(CommitTransaction).transaction
+        self.tell(TransactionCommitted(transaction))
+        return transaction
 
     def request(self) -> Request:
         (request,) = self.vhost.take_all()
@@ -433,8 +452,6 @@ def test_room_in_the_socket_wakes_the_queues(rig: Rig) -> None:
     rig.open()
     rig.consume("a")
     rig.consume("b")
-    from dispatchd.actors.messages import Drained
-
     rig.tell(Drained())
     rig.queue.take(Dispatch)
 
@@ -502,6 +519,7 @@ def test_credit_comes_back_from_a_channel_that_errs(rig: Rig, frames: list[Any],
     routes = [told for told in rig.exchange.take_all() if isinstance(told, Route)]
     if tx and rig.state == OPEN:
         rig.method(m.TxCommit())
+        rig.commit()
     assert (rig.state == CLOSING) or tx
     for route in routes:
         rig.accept(route.publishing)
@@ -623,42 +641,195 @@ def test_what_is_refused_is_nacked(rig: Rig) -> None:
     ]
 
 
-def test_a_commit_is_answered_when_all_of_it_is_settled(rig: Rig) -> None:
+def test_a_commit_is_answered_when_all_of_it_is_on_disk(rig: Rig) -> None:
     rig.open().method(m.TxSelect())
     rig.read(*published(b"a", persistent=True))
     rig.transport.assert_all_credit_is_back()  # a transaction may be larger than the credit
     assert rig.exchange.told == []
     rig.method(m.TxCommit())
     publishing = rig.route()
-    rig.accept(publishing, stored=True)
+    assert publishing.transaction is not None
+    assert rig.persistence.told == []
+    rig.accept(publishing)
     assert rig.frames() == ["Tx.SelectOk"]
-    rig.tell(Committed([publishing]))
+    assert rig.commit() is publishing.transaction
     assert rig.frames() == ["Tx.CommitOk"]
     rig.transport.assert_all_credit_is_back()
 
 
-@pytest.mark.parametrize("where", ["exchange", "queue", "disk"])
-def test_a_commit_of_which_a_part_is_refused_fails(rig: Rig, where: str) -> None:
-    rig.open().method(m.TxSelect())
-    rig.read(*published(b"a", persistent=True), spec.Tx.Commit())
+def transact(rig: Rig) -> tuple[Publishing, Publishing, Settlement]:
+    """Begin a commit of publishes through two exchanges and an ack."""
+    rig.open()
+    consumer = rig.consume()
+    rig.deliver(consumer, b"a", b"b")
     rig.frames()
-    publishing = rig.route()
+    rig.method(m.TxSelect())
+    rig.read(*published(b"c"), *published(b"d", exchange="amq.fanout"), spec.Basic.Ack(1), spec.Tx.Commit())
+    assert rig.frames() == ["Tx.SelectOk"]
+    one, other = (route.publishing for route in rig.exchange.take_all())
+    return one, other, rig.queue.take(Settlement)
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_a_commit_is_stored_when_every_queue_has_done_its_part(rig: Rig, order: tuple[int, ...]) -> None:
+    one, other, settlement = transact(rig)
+    parts = [
+        lambda: rig.accept(one),
+        lambda: rig.accept(other),
+        lambda: rig.tell(Settled(settlement.transaction)),
+    ]
+    for number in order:
+        assert rig.persistence.told == []
+        parts[number]()
+    assert rig.commit() is settlement.transaction
+    assert rig.frames() == ["Tx.CommitOk"]
+
+
+def test_what_comes_behind_a_commit_waits(rig: Rig) -> None:
+    one, other, settlement = transact(rig)
+    rig.read(spec.Basic.Qos(prefetch_count=1))
+    rig.accept(one)
+    rig.accept(other)
+    rig.tell(Settled(settlement.transaction))
+    assert rig.frames() == []
+    rig.commit()
+    assert rig.frames() == ["Tx.CommitOk", "Basic.QosOk"]
+
+
+def test_an_answer_that_comes_twice_is_none_to_the_next_commit(rig: Rig) -> None:
+    rig.open().method(m.TxSelect())
+    rig.method(m.TxCommit())
+    first = rig.commit()
+    rig.method(m.TxCommit())
+    rig.tell(TransactionCommitted(first))
+    assert rig.frames() == ["Tx.SelectOk", "Tx.CommitOk"]
+    rig.commit()
+    assert rig.frames() == ["Tx.CommitOk"]
+
+
+def test_settlements_of_one_kind_are_one_for_each_queue(rig: Rig) -> None:
+    rig.open()
+    consumer = rig.consume()
+    entries = rig.deliver(consumer, *[b"x"] * 6)
+    rig.method(m.TxSelect())
+    nack = spec.Basic.Nack(5, requeue=True)
+    rig.read(spec.Basic.Ack(2), spec.Basic.Ack(1), spec.Basic.Reject(3, requeue=False), nack, spec.Basic.Ack(6))
+    assert rig.queue.told == []
+    rig.method(m.TxCommit())
+    told = [(settlement.outcome, settlement.entries) for settlement in rig.queue.take_all()]
+    assert told == [
+        (Settle, [entries[1], entries[0]]),
+        (Discard, [entries[2]]),
+        (Requeue, [entries[4]]),
+        (Settle, [entries[5]]),
+    ]
+
+
+@pytest.mark.parametrize("where", ["exchange", "queue", "settlement", "stage", "commit"])
+def test_a_commit_of_which_a_part_is_refused_fails(rig: Rig, where: str) -> None:
+    one, other, settlement = transact(rig)
+    transaction = settlement.transaction
+    rig.accept(one)
     if where == "exchange":
-        Route(publishing, publishing.messages).refuse("quarantined")
+        Route(other, other.messages).refuse("quarantined")
+    else:
+        rig.accept(other, refused=other.messages if where == "queue" else [])
+    if where == "stage":
+        Stage(transaction, 1).refuse("failed")
+    if where == "settlement":
+        settlement.refuse("failed")
+    else:
+        rig.tell(Settled(transaction))
+    settle(rig.system)
+    assert rig.frames() == []  # what was accepted is to be stored first
+    if where == "commit":
+        rig.persistence.take(CommitTransaction).refuse("quarantined")
         settle(rig.system)
     else:
-        rig.accept(publishing, **({"stored": True} if where == "disk" else {"refused": publishing.messages}))
-    if where == "disk":
-        rig.tell(Committed([publishing], publishing.messages))
+        rig.commit()
     ((_, close),) = rig.transport.frames()
     assert (close.reply_code, close.reply_text) == (406, "PRECONDITION_FAILED - partial tx completion")
     assert (close.class_id, close.method_id) == (90, 20)
 
 
+def test_a_queue_that_is_gone_holds_no_commit_up(rig: Rig) -> None:
+    one, other, settlement = transact(rig)
+    rig.accept(one)
+    rig.accept(other)
+    rig.queue.has_stopped = True
+    settlement.refuse("the queue has stopped")
+    settle(rig.system)
+    rig.commit()
+    assert rig.frames() == ["Tx.CommitOk"]
+
+
+def test_a_commit_through_an_exchange_that_is_gone_does_nothing(rig: Rig) -> None:
+    rig.open()
+    consumer = rig.consume()
+    entries = rig.deliver(consumer, b"a")
+    catalogue = rig.channel._session.catalogue
+    exchange, _ = catalogue.declare_exchange("x", "fanout", False, False, False, {})
+    exchange.destination.ref = rig.exchange
+    rig.method(m.TxSelect())
+    rig.read(*published(b"b"), *published(b"c", exchange="x"), spec.Basic.Ack(1))
+    catalogue.delete_exchange("x", False)
+    rig.frames()
+    rig.method(m.TxCommit())
+    ((_, close),) = rig.transport.frames()
+    assert (close.reply_text, close.class_id, close.method_id) == ("NOT_FOUND - no exchange 'x' in vhost '/'", 90, 20)
+    assert rig.exchange.told == []
+    assert rig.queue.take_all() == [Unsubscribe(consumer), Requeue(entries)]
+
+
+@pytest.mark.parametrize("failure", [Restart(), LookForOverdue()], ids=["failure", "overdue"])
+def test_a_commit_that_was_begun_is_complete_even_if_its_channel_ends(rig: Rig, failure: Any) -> None:
+    one, other, settlement = transact(rig)
+    rig.accept(one)
+    if isinstance(failure, LookForOverdue):
+        rig.channel._subscriber.ack_timeouts.look = lambda *_: 1  # type: ignore[method-assign]
+    rig.tell(failure)
+    assert rig.frames() == ["Channel.Close"]
+    rig.accept(other)
+    assert rig.persistence.told == []
+    rig.tell(Settled(settlement.transaction))
+    rig.commit()
+    rig.method(m.ChannelCloseOk())
+    rig.tell(Retire())
+    assert (rig.frames(), rig.persistence.told) == ([], [])
+
+
+@pytest.mark.parametrize("end", ["stop", "quarantine"])
+def test_who_hears_no_more_answers_waits_for_none(rig: Rig, end: str) -> None:
+    one, _, settlement = transact(rig)
+    rig.accept(one)
+    if end == "stop":
+        rig.channel.end()
+        settle(rig.system)
+    else:
+        with failing(rig.channel, Drained, ValueError, times=6):
+            for _ in range(6):
+                rig.tell(Drained())
+        assert rig.channel.is_quarantined
+    assert rig.persistence.take(CommitTransaction).transaction is settlement.transaction
+
+
+def test_a_disconnected_channel_finishes_its_commit(rig: Rig) -> None:
+    one, other, settlement = transact(rig)
+    rig.tell(Disconnected("gone"))
+    rig.accept(one)
+    rig.accept(other)
+    rig.tell(Settled(settlement.transaction))
+    assert rig.connection.told == []
+    rig.commit()
+    rig.connection.take(ChannelGone)
+
+
 def test_a_rollback_forgets(rig: Rig) -> None:
     rig.open().method(m.TxSelect())
     rig.read(*published(b"a"), spec.Tx.Rollback(), spec.Tx.Commit())
-    assert rig.frames() == ["Tx.SelectOk", "Tx.RollbackOk", "Tx.CommitOk"]
+    assert rig.frames() == ["Tx.SelectOk", "Tx.RollbackOk"]
+    rig.commit()
+    assert rig.frames() == ["Tx.CommitOk"]
     assert rig.exchange.told == []
     rig.transport.assert_all_credit_is_back()
 

@@ -66,7 +66,8 @@ class Rig:
         vhost: Any = self.vhost
         broker: Any = self.broker
         authenticator: Any = self.authenticator
-        hosts = {"/": Vhost("/", vhost, Catalogue("/", lambda octets: b"x" * octets, lambda: 1))}
+        persistence: Any = Listener("persistence")
+        hosts = {"/": Vhost("/", vhost, Catalogue("/", lambda octets: b"x" * octets, lambda: 1), persistence)}
         services = Services(hosts, authenticator, Limits(2047, 131072, 60))
         self.actor = ConnectionActor(system, self.transport, broker, services)
         self.ref = self.actor.begin()

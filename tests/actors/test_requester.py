@@ -198,8 +198,10 @@ class Asking:
         self.publisher = Listener("publisher")
         catalogue = Catalogue("/", lambda octets: b"x" * octets, lambda: 1)
         vhost: Any = Listener("vhost")
+        persistence: Any = Listener("persistence")
         ref: Any = Listener("channel")
-        session = Session("session", 5, "guest", self.transport, FRAME_MAX, {}, Vhost("/", vhost, catalogue))
+        host = Vhost("/", vhost, catalogue, persistence)
+        session = Session("session", 5, "guest", self.transport, FRAME_MAX, {}, host)
         self.requester = Requester(1, ref, session)
         self.requester.consume("r")
 
