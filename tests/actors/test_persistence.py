@@ -12,6 +12,7 @@ from gevent.threadpool import ThreadPool
 from dispatchd.actors import persistence
 from dispatchd.actors.messages import (
     Add,
+    CommitTransaction,
     Committed,
     Define,
     Delete,
@@ -21,6 +22,8 @@ from dispatchd.actors.messages import (
     Mark,
     Request,
     Restart,
+    Stage,
+    TransactionCommitted,
 )
 from dispatchd.actors.persistence import CommitDue, CommitEnded, PersistenceActor, RetryCommit
 from dispatchd.actors.runtime import System
@@ -30,6 +33,7 @@ from dispatchd.amqp.properties import Properties
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes
 from dispatchd.model.router import Publishing
+from dispatchd.model.transaction import Transaction
 from dispatchd.store.interface import StoreError, StoreFull
 from dispatchd.store.memory_store import MemoryStore
 
@@ -271,6 +275,130 @@ def test_nobody_is_told_while_commits_fail(start: Start, store: GatedStore, chan
     assert channel.told == []
 
 
+# Transactions
+
+OTHER_QUEUE = 8
+
+
+def stage(actor: PersistenceActor, channel: Listener) -> Transaction:
+    """One that adds to two queues, and deletes what was stored in one of them."""
+    transaction = Transaction(channel)
+    old = add(actor, None, 1)
+    flush(actor)
+    actor.ref.tell(Stage(transaction, QUEUE, added=[entry(2)]))
+    actor.ref.tell(Stage(transaction, QUEUE, deleted=old))
+    actor.ref.tell(Stage(transaction, OTHER_QUEUE, added=[entry(1)]))
+    settle(actor.system)
+    return transaction
+
+
+def is_carried_out(store: GatedStore) -> bool:
+    """Whether all of what `stage` staged is on disk; it may not be a part of it."""
+    found = (store.positions(QUEUE), store.positions(OTHER_QUEUE))
+    assert found in (([1], []), ([2], [1]))
+    return found == ([2], [1])
+
+
+def test_a_transaction_waits_for_its_commit_and_holds_nobody_up(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor, other = start(), Listener("other")
+    transaction = stage(actor, channel)
+    actor.ref.tell(Add(QUEUE + 2, [entry(1)], publishing(other, entry(1))))
+    wait_until(lambda: other.told)
+    flush(actor)
+    assert not is_carried_out(store)
+    assert actor.snapshot()["open_transactions"] == 1
+    actor.ref.tell(CommitTransaction(transaction))
+    wait_until(lambda: channel.told)
+    assert channel.take(TransactionCommitted).transaction is transaction
+    assert (is_carried_out(store), transaction.is_partial) == (True, False)
+    assert actor.snapshot()["open_transactions"] == 0
+
+
+def test_a_transaction_is_answered_when_it_is_synced(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    acknowledged = Transaction(channel)
+    transaction = stage(actor, channel)
+    begun = store.begun
+    store.close_gate()
+    actor.ref.tell(CommitTransaction(transaction))
+    wait_until(lambda: store.begun > begun)
+    actor.ref.tell(Stage(acknowledged, QUEUE, deleted=add(actor, None, 3)))
+    actor.ref.tell(CommitTransaction(acknowledged))
+    settle(actor.system)
+    assert channel.told == []
+    store.open_gate()
+    wait_until(lambda: len(channel.told) == 2)
+    assert [told.transaction for told in channel.told] == [transaction, acknowledged]
+
+
+def test_a_transaction_without_anything_for_the_disk_does_not_wait(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor = start()
+    store.close_gate()
+    add(actor, channel, 1)
+    wait_until(lambda: store.begun)
+    transaction = Transaction(channel)
+    actor.ref.tell(Stage(transaction, QUEUE, deleted=[entry(5)]))
+    actor.ref.tell(CommitTransaction(transaction))
+    settle(actor.system)
+    assert channel.take(TransactionCommitted).transaction is transaction
+    store.open_gate()
+    flush(actor)
+
+
+def test_a_part_that_comes_behind_the_commit_is_stored(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start(0.005)
+    transaction = stage(actor, channel)
+    actor.ref.tell(CommitTransaction(transaction))
+    actor.ref.tell(Stage(transaction, QUEUE + 2, added=[entry(1)]))
+    wait_until(lambda: store.positions(QUEUE + 2) == [1])
+    assert is_carried_out(store)
+    assert actor.snapshot()["open_transactions"] == 0
+
+
+@pytest.mark.parametrize("message_type", [Stage, CommitTransaction])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_failure_in_a_transaction(
+    start: Start, store: GatedStore, channel: Listener, message_type: type, times: int
+) -> None:
+    """Once, and it is tried again; twice, and the channel is told."""
+    actor = start()
+    with failing(actor, message_type, ValueError, times=times):
+        transaction = Transaction(channel)
+        actor.ref.tell(Stage(transaction, QUEUE, added=[entry(1)]))
+        actor.ref.tell(CommitTransaction(transaction))
+        wait_until(lambda: channel.told)
+    assert channel.take(TransactionCommitted).transaction is transaction
+    assert transaction.is_partial == (times == 2)
+    flush(actor)
+    assert store.positions() == ([1] if times == 1 else [])
+
+
+def test_a_failure_elsewhere_leaves_what_is_staged(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    transaction = stage(actor, channel)
+    actor.greenlet.kill(block=False)
+    settle(actor.system)
+    assert actor.failures.total == 1
+    actor.ref.tell(CommitTransaction(transaction))
+    wait_until(lambda: channel.told)
+    assert is_carried_out(store)
+
+
+def test_a_transaction_whose_commit_fails_is_tried_again(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    transaction = stage(actor, channel)
+    store.errors = [StoreFull("full")] * 2
+    actor.ref.tell(CommitTransaction(transaction))
+    wait_until(lambda: actor.snapshot()["failed_commits"] == 2)
+    assert not is_carried_out(store)
+    wait_until(lambda: channel.told)
+    assert is_carried_out(store)
+
+
 # Definitions, marks, flush
 
 
@@ -443,6 +571,27 @@ def test_quarantined_it_refuses_at_once_and_loses_nothing(start: Start, store: G
     assert store.positions() == [2, 3]
     assert recovered.marks == {QUEUE: 2}
     assert recovered.definitions == {b"key": b"record"}
+    assert channel.told == []
+
+
+def test_quarantined_it_refuses_a_transaction_and_stores_it_later(
+    start: Start, store: GatedStore, channel: Listener
+) -> None:
+    actor = start()
+    add(actor, None, 1)
+    flush(actor)
+    quarantine(actor)
+    transaction, transient = Transaction(channel), Transaction(channel)
+    for queue_id in (QUEUE, OTHER_QUEUE):
+        actor.ref.tell(Stage(transaction, queue_id, added=[entry(2)]))
+    for told in (transaction, transient):
+        actor.ref.tell(CommitTransaction(told))
+    settle(actor.system)
+    assert [told.transaction for told in channel.take_all()] == [transaction, transient]
+    assert (transaction.is_partial, transient.is_partial) == (True, False)
+    actor.ref.tell(Restart())
+    flush(actor)
+    assert (store.positions(QUEUE), store.positions(OTHER_QUEUE)) == ([1, 2], [2])
     assert channel.told == []
 
 

@@ -8,9 +8,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from unit.model.consuming import message
 
 from dispatchd.amqp.message import Message
-from dispatchd.model.entry import NOT_STORED, STORED, QueueEntry
+from dispatchd.model.entry import NOT_STORED, STAGED, STORED, QueueEntry
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.records import SHARED, WHOLE, decode_content, id_key, read_id, split_entry_key
+from dispatchd.model.transaction import Transaction
 
 
 def entry(body: bytes = b"", position: int = 1, queues: int = 1) -> QueueEntry:
@@ -187,7 +188,111 @@ def test_a_journal_knows_that_it_has_something_to_say(change: Callable[[Journal]
     assert journal.is_empty()
 
 
+# Transactions
+
+
+def test_a_transaction_is_in_one_batch() -> None:
+    journal, disk, transaction = Journal(), Disk(), Transaction("channel")
+    old, one, other = entry(b"old"), entry(b"1"), entry(b"2")
+    journal.add(3, [old])
+    disk.apply(journal.seal())
+    journal.stage(transaction, 1, [one], [])
+    journal.stage(transaction, 3, [], [old])
+    journal.stage(transaction, 2, [other], [])
+    assert (journal.is_empty(), journal.open_transactions()) == (True, 1)
+    assert journal.seal().is_empty()
+    assert journal.merge(transaction)
+    assert (journal.live_adds(), journal.open_transactions()) == (2, 0)
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(1, 1): b"1", (2, 1): b"2"}
+
+
+def test_what_comes_behind_the_merge_is_a_change_like_others() -> None:
+    journal, disk, transaction = Journal(), Disk(), Transaction("channel")
+    old, late = entry(b"old"), entry(b"late")
+    journal.add(1, [old])
+    assert not journal.merge(transaction)
+    journal.stage(transaction, 2, [late], [])
+    journal.stage(transaction, 1, [], [old])
+    assert journal.open_transactions() == 0
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"late"}
+
+
+def test_a_transaction_of_what_is_not_stored_stages_nothing() -> None:
+    journal, transaction = Journal(), Transaction("channel")
+    journal.stage(transaction, 1, [], [entry()])
+    assert journal.open_transactions() == 0
+    assert not journal.merge(transaction)
+
+
+def test_what_is_gone_before_the_merge_is_not_added() -> None:
+    journal, disk, transaction = Journal(), Disk(), Transaction("channel")
+    settled, kept = entry(b"settled", 1), entry(b"kept", 2)
+    journal.stage(transaction, 1, [settled, kept], [])
+    assert settled.slot == STAGED
+    journal.delete(1, [settled])
+    journal.merge(transaction)
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(1, 2): b"kept"}
+
+
+@pytest.mark.parametrize("first", ["publisher", "consumer"])
+def test_what_one_transaction_adds_and_another_deletes(first: str) -> None:
+    journal, disk = Journal(), Disk()
+    publisher, consumer = Transaction("publisher"), Transaction("consumer")
+    passed_on, other = entry(b"passed on", 1), entry(b"other", 2)
+    journal.stage(publisher, 1, [passed_on, other], [])
+    journal.stage(consumer, 1, [], [passed_on])
+    journal.merge(publisher if first == "publisher" else consumer)
+    disk.apply(journal.seal())
+    assert disk.bodies() == ({(1, 1): b"passed on", (1, 2): b"other"} if first == "publisher" else {})
+    journal.merge(consumer if first == "publisher" else publisher)
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(1, 2): b"other"}
+
+
+def test_what_a_transaction_adds_to_a_queue_that_is_dropped() -> None:
+    journal, disk, transaction = Journal(), Disk(), Transaction("channel")
+    shared = message(b"shared")
+    shared.queues = 2
+    dropped, kept = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
+    journal.stage(transaction, 1, [dropped], [])
+    journal.stage(transaction, 2, [kept], [])
+    journal.drop_queue(1)
+    journal.merge(transaction)
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"shared"}
+    journal.delete(2, [kept])
+    disk.apply(journal.seal())
+    assert (disk.entries, disk.contents) == ({}, {})
+
+
+def test_a_part_that_is_staged_twice_counts_once() -> None:
+    journal, disk, transaction = Journal(), Disk(), Transaction("channel")
+    old, new = entry(b"old", 1), entry(b"new", 2)
+    journal.add(1, [old])
+    disk.apply(journal.seal())
+    for _ in range(2):
+        journal.stage(transaction, 1, [new], [old])
+    journal.merge(transaction)
+    journal.merge(transaction)
+    assert (journal.live_adds(), new.message.stored_references) == (1, 1)
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(1, 2): b"new"}
+
+
 QUEUES = 3
+Place = tuple[int, int]
+
+
+class OpenTransaction:
+    """What a transaction has to change on the disk, and when."""
+
+    def __init__(self) -> None:
+        self.transaction = Transaction("channel")
+        self.added: dict[Place, bytes] = {}
+        self.deleted: set[Place] = set()
 
 
 class AnyJournal(RuleBasedStateMachine):
@@ -202,32 +307,63 @@ class AnyJournal(RuleBasedStateMachine):
         self.ids = list(range(QUEUES))
         self.next_id = QUEUES
         self.held: list[tuple[int, QueueEntry]] = []
-        self.expected: dict[tuple[int, int], bytes] = {}
+        self.expected: dict[Place, bytes] = {}
+        self.open = [OpenTransaction() for _ in range(2)]
         self.marks: dict[int, int] = {}
         self.definitions: dict[bytes, bytes] = {}
         self.has_dropped = False
 
-    @rule(queues=st.sets(st.integers(0, QUEUES - 1), min_size=1), copies=st.integers(1, 3))
-    def publish(self, queues: set[int], copies: int) -> None:
+    @rule(
+        queues=st.sets(st.integers(0, QUEUES - 1), min_size=1),
+        copies=st.integers(1, 3),
+        number=st.none() | st.integers(0, 1),
+    )
+    def publish(self, queues: set[int], copies: int, number: int | None) -> None:
+        """Of itself, or in one of the transactions."""
         published = []
+        opened = None if number is None else self.open[number]
         for _ in range(copies):
             one = message(f"{next(self.bodies)}".encode())
             one.queues = len(queues)
             published.append(one)
         for queue in queues:
             entries = [QueueEntry(one, queue, next(self.positions[queue])) for one in published]
-            self.journal.add(self.ids[queue], entries)
+            if opened is None:
+                self.journal.add(self.ids[queue], entries)
+            else:
+                self.journal.stage(opened.transaction, self.ids[queue], entries, [])
             for made in entries:
                 self.held.append((self.ids[queue], made))
-                self.expected[self.ids[queue], made.position] = made.message.body
+                added = self.expected if opened is None else opened.added
+                added[self.ids[queue], made.position] = made.message.body
 
-    @rule(data=st.data())
-    def settle(self, data: st.DataObject) -> None:
-        if self.held:
-            queue_id, settled = data.draw(st.sampled_from(self.held))
-            self.held.remove((queue_id, settled))
+    @rule(data=st.data(), number=st.none() | st.integers(0, 1))
+    def settle(self, data: st.DataObject, number: int | None) -> None:
+        """Likewise, whatever added it."""
+        if not self.held:
+            return
+        queue_id, settled = data.draw(st.sampled_from(self.held))
+        self.held.remove((queue_id, settled))
+        if number is None:
             self.journal.delete(queue_id, [settled])
-            self.expected.pop((queue_id, settled.position), None)
+            self.forget({(queue_id, settled.position)})
+        else:
+            self.journal.stage(self.open[number].transaction, queue_id, [], [settled])
+            self.open[number].deleted.add((queue_id, settled.position))
+
+    def forget(self, places: set[Place]) -> None:
+        for entries in (self.expected, *(opened.added for opened in self.open)):
+            for place in places & entries.keys():
+                del entries[place]
+
+    @rule(number=st.integers(0, 1))
+    def merge(self, number: int) -> None:
+        merged = self.open[number]
+        self.expected.update(merged.added)
+        was_staged = self.journal.merge(merged.transaction)
+        assert was_staged or not merged.added
+        self.open[number] = OpenTransaction()
+        self.forget(merged.deleted)
 
     @rule(queue=st.integers(0, QUEUES - 1), position=st.integers(1, 9))
     def mark(self, queue: int, position: int) -> None:
@@ -238,7 +374,8 @@ class AnyJournal(RuleBasedStateMachine):
     def drop(self, queue: int) -> None:
         dropped = self.ids[queue]
         self.journal.drop_queue(dropped)
-        self.expected = {key: body for key, body in self.expected.items() if key[0] != dropped}
+        held_there = {*self.expected, *(place for opened in self.open for place in opened.added)}
+        self.forget({place for place in held_there if place[0] == dropped})
         self.marks.pop(dropped, None)
         self.ids[queue] = self.next_id
         self.next_id += 1
@@ -272,6 +409,10 @@ class AnyJournal(RuleBasedStateMachine):
         assert self.journal.cancelled <= self.journal.added
 
     def teardown(self) -> None:
+        self.seal()
+        self.merge(0)
+        self.merge(1)
+        assert self.journal.open_transactions() == 0
         self.seal()
 
 
