@@ -12,6 +12,9 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 from broker.process import BrokerProcess
+from broker.raw import RawClient
+from pamqp import commands as spec
+from pamqp.header import ContentHeader
 
 END_SECONDS = 10
 """What the broker promises: SIGTERM and SIGINT end it within this time."""
@@ -79,6 +82,29 @@ class DurableBroker(BrokerProcess):
                 for name, row in exchanges.items()
             },
         }
+
+
+def number_of(content: tuple[ContentHeader, list[bytes]]) -> int:
+    return int(b"".join(content[1]).rstrip(b"."))
+
+
+def read(broker: DurableBroker, queue: str) -> list[tuple[int, bool]]:
+    """(number, redelivered) of everything in the queue, which is left there."""
+    client = RawClient(broker.host, broker.port)
+    client.open()
+    client.open_channel()
+    client.send(spec.Queue.Declare(queue=queue, passive=True), 1)
+    count = client.expect(spec.Queue.DeclareOk).message_count
+    client.send(spec.Basic.Consume(queue=queue), 1)
+    client.expect(spec.Basic.ConsumeOk)
+    found = []
+    for _ in range(count or 0):
+        deliver = client.expect(spec.Basic.Deliver)
+        found.append((number_of(client.content()), deliver.redelivered))
+    client.send(spec.Connection.Close(200, "", 0, 0))
+    client.expect(spec.Connection.CloseOk)
+    client.close()
+    return found
 
 
 def refusal(persist_dir: Path, *options: str) -> str:

@@ -22,10 +22,9 @@ from typing import Any
 import gevent
 import pytest
 from broker.raw import RawClient
-from crash.durable_broker import DurableBroker
+from crash.durable_broker import DurableBroker, number_of, read
 from gevent.event import Event
 from pamqp import commands as spec
-from pamqp.header import ContentHeader
 from soak import cases, seeded
 
 ROUNDS = cases(5, 40)
@@ -151,29 +150,6 @@ class Load:
                     client.send(spec.Queue.Declare(queue=queue, passive=True), 1)
                     waiting.append(acked)
                     acked = []
-
-
-def number_of(content: tuple[ContentHeader, list[bytes]]) -> int:
-    return int(b"".join(content[1]).rstrip(b"."))
-
-
-def read(broker: DurableBroker, queue: str) -> list[tuple[int, bool]]:
-    """(number, redelivered) of everything in the queue, which is left there."""
-    client = RawClient(broker.host, broker.port)
-    client.open()
-    client.open_channel()
-    client.send(spec.Queue.Declare(queue=queue, passive=True), 1)
-    count = client.expect(spec.Queue.DeclareOk).message_count
-    client.send(spec.Basic.Consume(queue=queue), 1)
-    client.expect(spec.Basic.ConsumeOk)
-    found = []
-    for _ in range(count or 0):
-        deliver = client.expect(spec.Basic.Deliver)
-        found.append((number_of(client.content()), deliver.redelivered))
-    client.send(spec.Connection.Close(200, "", 0, 0))
-    client.expect(spec.Connection.CloseOk)
-    client.close()
-    return found
 
 
 def check(queue: str, facts: QueueFacts, load: Load, found: list[tuple[int, bool]]) -> None:
