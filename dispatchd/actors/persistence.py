@@ -2,7 +2,7 @@
 
 While a batch is written and synced the next one grows: group commit without a timer. With nobody waiting for it a batch
 is held back for the coalescing interval, so that adds and deletes meet and never reach the disk; a publish that wants a
-confirm ends that wait.
+confirm ends that wait. What belongs to a transaction is in no batch before all of it can be in one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from gevent.threadpool import ThreadPool
 from dispatchd.actors.messages import (
     ActorMessage,
     Add,
-    CommitTransaction,
     Committed,
+    CommitTransaction,
     Define,
     Delete,
     Flush,

@@ -249,7 +249,7 @@ class QueueActor(Actor):
 
     @receives(Settlement)
     def on_settlement(self, message: Settlement) -> None:
-        """Settle for a transaction. The answer comes last: if there is a failure on the way, all of this is repeated."""
+        """Settle for a transaction. The answer comes last: after a failure on the way all of this is repeated."""
         transaction = message.transaction
         match message.outcome(message.entries):
             case Settle() as settle:

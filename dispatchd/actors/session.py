@@ -22,7 +22,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Vhost:
-    """A virtual host as connections know it: its actor, its catalogue, which only that actor changes, and who stores."""
+    """A virtual host as connections know it: its actor, its catalogue, which only that actor changes, and its store."""
 
     name: str
     ref: Ref

@@ -156,10 +156,13 @@ class Subscriber:
         self._ledger.restore()
 
     def settle_transaction(self, transaction: Transaction) -> None:
-        """Settle what was set aside. The queues answer: `transaction.unsettled` is how many have yet to do so."""
+        """Settle what was set aside, by tag within each run of one outcome, as RabbitMQ does (rabbit_channel).
+
+        The queues answer: `transaction.unsettled` is how many have yet to do so.
+        """
         self.restore()
         for acks, outcome in transaction.settled:
-            groups, _ = self._ledger.settle(acks)
+            groups, _ = self._ledger.settle(sorted(acks))
             transaction.unsettled += len(groups)
             self._tell_queues(groups, partial(Settlement, transaction, outcome))
 

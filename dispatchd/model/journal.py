@@ -96,13 +96,16 @@ class Journal:
                 message.content_stored = False
                 self._deleted_contents.append(id_key(message.message_id))
 
-    def stage(self, transaction: Transaction, queue_id: i64, added: list[QueueEntry], deleted: list[QueueEntry]) -> None:
+    def stage(
+        self, transaction: Transaction, queue_id: i64, added: list[QueueEntry], deleted: list[QueueEntry]
+    ) -> None:
         """Keep back what a transaction changes; what comes after its merge is changed like anything else.
 
-        The entries live on meanwhile: one that is deleted before the merge will never have been added.
+        The entries live on meanwhile: one that is deleted before the merge will never have been added. To stage the
+        same again changes nothing.
         """
         if transaction.is_merged:
-            self.add(queue_id, added)
+            self.add(queue_id, [entry for entry in added if entry.slot == NOT_STORED])
             self.delete(queue_id, deleted)
             return
         stored = [entry for entry in deleted if entry.slot != NOT_STORED]

@@ -30,8 +30,8 @@ from dispatchd.actors.messages import (
     Cancel,
     ChannelFailed,
     ChannelGone,
-    CommitTransaction,
     Committed,
+    CommitTransaction,
     ConsumerCancelled,
     Deliver,
     Denied,
@@ -718,7 +718,7 @@ def test_settlements_of_one_kind_are_one_for_each_queue(rig: Rig) -> None:
     rig.method(m.TxCommit())
     told = [(settlement.outcome, settlement.entries) for settlement in rig.queue.take_all()]
     assert told == [
-        (Settle, [entries[1], entries[0]]),
+        (Settle, entries[:2]),
         (Discard, [entries[2]]),
         (Requeue, [entries[4]]),
         (Settle, [entries[5]]),
@@ -750,6 +750,17 @@ def test_a_commit_of_which_a_part_is_refused_fails(rig: Rig, where: str) -> None
     ((_, close),) = rig.transport.frames()
     assert (close.reply_code, close.reply_text) == (406, "PRECONDITION_FAILED - partial tx completion")
     assert (close.class_id, close.method_id) == (90, 20)
+
+
+def test_returns_come_before_the_commit_ok(rig: Rig) -> None:
+    rig.open().method(m.TxSelect())
+    rig.read(*published(b"a", mandatory=True), *published(b"b", exchange="amq.fanout"), spec.Tx.Commit())
+    nowhere, somewhere = (route.publishing for route in rig.exchange.take_all())
+    rig.accept(somewhere)
+    nowhere.hops -= 1
+    rig.tell(Routed(nowhere, nowhere.messages))
+    rig.commit()
+    assert rig.frames() == ["Tx.SelectOk", "Basic.Return", "ContentHeader", "ContentBody", "Tx.CommitOk"]
 
 
 def test_a_queue_that_is_gone_holds_no_commit_up(rig: Rig) -> None:

@@ -12,8 +12,8 @@ from gevent.threadpool import ThreadPool
 from dispatchd.actors import persistence
 from dispatchd.actors.messages import (
     Add,
-    CommitTransaction,
     Committed,
+    CommitTransaction,
     Define,
     Delete,
     Denied,

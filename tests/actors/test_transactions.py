@@ -16,7 +16,6 @@ from dispatchd.model.journal import Changes
 from dispatchd.store.memory_store import MemoryStore
 
 
-
 class Disk(MemoryStore):
     """Knows what it held after each commit."""
 

@@ -5,15 +5,19 @@ from compat.script import (
     Ack,
     Bind,
     BindExchange,
+    Commit,
     Connect,
     Consume,
+    DeleteExchange,
     Exchange,
     Publish,
     Qos,
     Queue,
     Scenario,
+    Select,
     Send,
     Step,
+    Unbind,
 )
 
 
@@ -23,6 +27,7 @@ def differs(name: str, *steps: Step, because: str) -> Scenario:
 
 HEARS_WHY = "an error before connection.open is answered with a close that says why; RabbitMQ drops the socket"
 UNKNOWN = "what cannot be decoded gets a close that says why; RabbitMQ's connection crashes"
+ROUTED_LATE = "its messages are routed when it is committed; in RabbitMQ when they are published"
 LENIENT = "an answer that nobody waits for does no harm; RabbitMQ answers 503"
 
 KNOWN_DIFFERENCES = [
@@ -114,6 +119,42 @@ KNOWN_DIFFERENCES = [
         Consume("q", "b"),
         Ack(1),
         because="the consumer that has had nothing is next; in RabbitMQ the one that was held up first",
+    ),
+    differs(
+        "a transaction and a binding that came after its publish",
+        Queue("q"),
+        Select(),
+        Publish("amq.fanout", "", "1", mandatory=True),
+        Bind("q", "amq.fanout", on=2),
+        Commit(),
+        because=ROUTED_LATE,
+    ),
+    differs(
+        "a transaction and a binding that goes after its publish",
+        Queue("q"),
+        Bind("q", "amq.fanout"),
+        Select(),
+        Publish("amq.fanout", "", "1", mandatory=True),
+        Unbind("q", "amq.fanout", on=2),
+        Commit(),
+        because=ROUTED_LATE,
+    ),
+    differs(
+        "a transaction and an exchange that goes after its publish",
+        Exchange("e", "fanout"),
+        Select(),
+        Publish("e", "", "1"),
+        DeleteExchange("e", on=2),
+        Commit(),
+        because=ROUTED_LATE,
+    ),
+    differs(
+        "a method right behind a tx.commit",
+        Queue("q"),
+        Select(),
+        Publish("", "q", "1"),
+        Send(method(90, 20) + method(60, 10, bytes(7))),
+        because="it waits for the commit-ok; RabbitMQ answers 504",
     ),
 ]
 """A passive declare that counts what was published before it is not here: RabbitMQ mostly does so too."""

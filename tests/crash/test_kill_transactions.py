@@ -55,7 +55,9 @@ def prepare(broker: DurableBroker) -> None:
     """Empty queues, and messages to take."""
     client = Client(broker)
     for exchange in ["both", *WAY]:
-        client.call(spec.Exchange.Declare(exchange=exchange, exchange_type="fanout", durable=True), spec.Exchange.DeclareOk)
+        client.call(
+            spec.Exchange.Declare(exchange=exchange, exchange_type="fanout", durable=True), spec.Exchange.DeclareOk
+        )
     for source, destination in pairwise(WAY):
         client.call(spec.Exchange.Bind(destination=destination, source=source), spec.Exchange.BindOk)
     client.call(spec.Queue.Declare(queue="busy", durable=True), spec.Queue.DeclareOk)
@@ -131,7 +133,6 @@ class Load:
                 if self._chance.random() < 0.5:
                     self.ack_sent.add(number)
                     client.send(spec.Basic.Ack(tag), 1)
-
 
     def _keep_busy(self) -> None:
         with suppress(OSError, EOFError):

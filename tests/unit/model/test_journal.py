@@ -278,6 +278,7 @@ def test_a_part_that_is_staged_twice_counts_once() -> None:
     journal.merge(transaction)
     journal.merge(transaction)
     assert (journal.live_adds(), new.message.stored_references) == (1, 1)
+    journal.stage(transaction, 1, [new], [old])
     disk.apply(journal.seal())
     assert disk.bodies() == {(1, 2): b"new"}
 
