@@ -793,11 +793,13 @@ def test_a_commit_through_an_exchange_that_is_gone_does_nothing(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("failure", [Restart(), LookForOverdue()], ids=["failure", "overdue"])
-def test_a_commit_that_was_begun_is_complete_even_if_its_channel_ends(rig: Rig, failure: Any) -> None:
+def test_a_commit_that_was_begun_is_complete_even_if_its_channel_ends(
+    rig: Rig, failure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, other, settlement = transact(rig)
     rig.accept(one)
     if isinstance(failure, LookForOverdue):
-        rig.channel._subscriber.ack_timeouts.look = lambda *_: 1  # type: ignore[method-assign]
+        monkeypatch.setattr(rig.channel._subscriber, "overdue", lambda _now: 1)
     rig.tell(failure)
     assert rig.frames() == ["Channel.Close"]
     rig.accept(other)
