@@ -57,8 +57,8 @@ class BrokerActor(Actor):
         self._next_queue_id = recovered.next_queue_id
         vhosts = read_rows(recovered.definitions)
         for stored in vhosts.values():
-            for queue in stored.queues:
-                self._next_queue_id = max(self._next_queue_id, int(queue["queue_id"]) + 1)
+            for record in (*stored.exchanges, *stored.queues):
+                self._next_queue_id = max(self._next_queue_id, int(record.get("queue_id", 0)) + 1)
         self.persistence = PersistenceActor(
             system, self.ref, store, coalesce_seconds, recovered.next_message_id
         ).begin()

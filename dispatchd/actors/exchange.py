@@ -49,7 +49,7 @@ class ExchangeActor(Actor):
         self._catalogue = catalogue
         self._alternate: str = definition.arguments.get(ALTERNATE_EXCHANGE, "")
         self._deduplication = make_deduplication(definition.arguments)
-        self._history = make_history(definition.type, definition.arguments)
+        self._history = make_history(definition.routing_type, definition.arguments)
         self._router = self._make_router()
         self._published_in = 0
         self._published_out = 0
@@ -69,6 +69,9 @@ class ExchangeActor(Actor):
         self._published_in += len(messages)
         if self._deduplication is not None:
             messages = self._without_duplicates(publishing, messages)
+        self._route(publishing, messages)
+
+    def _route(self, publishing: Publishing, messages: list[Message]) -> None:
         for destination, routed in self._router.route(messages, self._find_alternate()):
             self._published_out += len(routed)
             if destination.is_queue:

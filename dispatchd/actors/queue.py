@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import gevent
 
-from dispatchd.actors.dead_letterer import Answer, DeadLetterer
+from dispatchd.actors.alarm import LONGEST_TIMER_SECONDS, Alarm, now_ms
+from dispatchd.actors.dead_letterer import DeadLetterer
 from dispatchd.actors.held_credit import HeldCredit
 from dispatchd.actors.messages import (
     Accepted,
@@ -40,13 +41,14 @@ from dispatchd.actors.messages import (
     Subscribe,
     Unsubscribe,
 )
+from dispatchd.actors.republisher import Answer
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AccessRefused, AmqpError
 from dispatchd.model.catalogue import Catalogue, in_use, not_empty
 from dispatchd.model.dead_letters import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECTED, is_cycle
 from dispatchd.model.deduplication import make_deduplication
-from dispatchd.model.entry import NEVER, QueueEntry
+from dispatchd.model.entry import QueueEntry
 from dispatchd.model.queue import Queue
 from dispatchd.model.queue_rules import NO_LIMIT, REJECT_PUBLISH_DLX, QueueRules
 
@@ -58,8 +60,6 @@ if TYPE_CHECKING:
 
 ENTRIES_IN_ONE_TURN = 2000
 """What persistence is told to forget at once: a purge of a long queue must not hold up the loop."""
-LONGEST_TIMER_SECONDS = 3600.0
-"""A timer that is further away looks again when it is over: libev's are not made for weeks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,6 @@ class ExpiryDue(ActorMessage):
 @dataclass(frozen=True, slots=True)
 class UseReview(ActorMessage):
     """A queue's timer to itself: it may have been unused for as long as x-expires allows."""
-
-
-def _now() -> int:
-    """Unix time in ms: it goes on while the broker is stopped."""
-    return time.time_ns() // 1_000_000
 
 
 class QueueActor(Actor):
@@ -94,7 +89,7 @@ class QueueActor(Actor):
         self._queue = Queue(self.ref, definition.durable, 0, self._rules)
         self._deduplication = make_deduplication(definition.arguments)
         self._dead_letterer = DeadLetterer(self.ref, definition.name, self._rules, catalogue)
-        self._expiry: tuple[int, gevent.Greenlet[..., None]] | None = None
+        self._expiry = Alarm(self.ref, ExpiryDue())
         self._last_used = time.monotonic()
         self._marked = 0
         self._held_credit = HeldCredit(self.ref)
@@ -108,7 +103,7 @@ class QueueActor(Actor):
         self._queue.last_position = max(self._queue.last_position, delivered_up_to)
         self._marked = self._queue.delivered_up_to = delivered_up_to
         if self._deduplication is not None:
-            self._deduplication.recall([entry.message for entry in entries], _now())
+            self._deduplication.recall([entry.message for entry in entries], now_ms())
 
     def on_start(self) -> None:
         """Begin the timers that a queue may have from its first moment on."""
@@ -122,7 +117,7 @@ class QueueActor(Actor):
         """Take messages in."""
         publishing, messages, queue = message.publishing, message.messages, self._queue
         transaction = publishing.transaction
-        now = _now()
+        now = now_ms()
         if publishing.death and publishing.death != REJECTED:
             messages = [each for each in messages if not is_cycle(each, self._definition.name)]
         self._drop_expired(now)
@@ -220,7 +215,7 @@ class QueueActor(Actor):
 
     def _serve(self) -> None:
         """Deliver what has not expired meanwhile."""
-        now = _now()
+        now = now_ms()
         self._dispatch(now)
         self._drop_expired(now)
         self._watch_expiry()
@@ -284,21 +279,13 @@ class QueueActor(Actor):
 
     def _watch_expiry(self) -> None:
         """See that somebody looks when the next head expires."""
-        at = self._queue.next_expiry()
-        if self._expiry is not None:
-            if self._expiry[0] <= at:
-                return
-            self._expiry[1].kill(block=False)
-            self._expiry = None
-        if at != NEVER:
-            seconds = min(max(at - _now(), 0) / 1000, LONGEST_TIMER_SECONDS)
-            self._expiry = (at, gevent.spawn_later(seconds, self.ref.tell, ExpiryDue()))
+        self._expiry.set(self._queue.next_expiry())
 
     @receives(ExpiryDue)
     def on_expiry_due(self, _message: ExpiryDue) -> None:
         """The head's time may be over."""
-        self._expiry = None
-        self._drop_expired(_now())
+        self._expiry.rang()
+        self._drop_expired(now_ms())
         self._watch_expiry()
 
     def _watch_use(self) -> None:
@@ -381,7 +368,7 @@ class QueueActor(Actor):
 
     def _get(self, request: Request, method: m.BasicGet) -> None:
         self._last_used = time.monotonic()
-        now = _now()
+        now = now_ms()
         self._drop_expired(now)
         entry = self._queue.take()
         if entry is not None:
@@ -410,6 +397,7 @@ class QueueActor(Actor):
     @receives(Retire)
     def on_retire(self, message: Retire) -> None:
         """The queue has been deleted: consumers and held publishers are let go, then what is stored."""
+        self._expiry.cancel()
         self._part_with_consumers()
         self._forget(self._queue.shared_entries())
         if message.last_word is not None:
@@ -439,7 +427,7 @@ class QueueActor(Actor):
         self._queue = queue
         self._dispatch_is_due = False
         self._held_credit.restart_review(queue)
-        self._expiry = None
+        self._expiry.cancel()
         self._serve()
 
     def quarantined(self, reason: str) -> None:

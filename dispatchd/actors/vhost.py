@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dispatchd.actors.delayed_exchange import DelayedExchangeActor
 from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.messages import (
     ActorMessage,
@@ -38,6 +39,7 @@ from dispatchd.model.definitions import (
     queue_from_record,
 )
 from dispatchd.model.entry import NEVER, STORED, QueueEntry
+from dispatchd.model.exchanges.delayed import DELAYED_MESSAGE
 from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchange_row, queue_row, vhost_row
 
 if TYPE_CHECKING:
@@ -54,6 +56,17 @@ class QueueContents:
     messages: list[tuple[int, Message]]
     delivered_up_to: int
     expiries: dict[int, int]
+
+    def entries(self, ref: Ref) -> list[QueueEntry]:
+        """The entries of the actor that holds them."""
+        entries: list[QueueEntry] = []
+        for position, message in self.messages:
+            entry = QueueEntry(message, ref, position)
+            entry.slot = STORED
+            entry.redelivered = position <= self.delivered_up_to
+            entry.expires_at = self.expiries.get(position, NEVER)
+            entries.append(entry)
+        return entries
 
 
 class VhostActor(Actor):
@@ -87,7 +100,7 @@ class VhostActor(Actor):
             exchange = exchange_from_record(record)
             self.catalogue.restore_exchange(exchange)
             if exchange.destination.ref is None and self.catalogue.exchanges[exchange.name] is exchange:
-                self._start_exchange(exchange)
+                self._start_exchange(exchange, contents)
         for record in stored.queues:
             queue = queue_from_record(record)
             self.catalogue.restore_queue(queue)
@@ -99,18 +112,20 @@ class VhostActor(Actor):
 
     def _restore_queue(self, queue: QueueDefinition, contents: QueueContents) -> None:
         actor = self._make_queue(queue)
-        entries: list[QueueEntry] = []
-        for position, message in contents.messages:
-            entry = QueueEntry(message, actor.ref, position)
-            entry.slot = STORED
-            entry.redelivered = position <= contents.delivered_up_to
-            entry.expires_at = contents.expiries.get(position, NEVER)
-            entries.append(entry)
-        actor.restore(entries, contents.delivered_up_to)
+        actor.restore(contents.entries(actor.ref), contents.delivered_up_to)
         actor.begin()
 
-    def _start_exchange(self, exchange: ExchangeDefinition) -> None:
-        exchange.destination.ref = ExchangeActor(self.system, exchange, self.catalogue, self.ref).begin()
+    def _start_exchange(
+        self, exchange: ExchangeDefinition, contents: Callable[[int], QueueContents] | None = None
+    ) -> None:
+        actor: ExchangeActor
+        if exchange.type == DELAYED_MESSAGE:
+            actor = DelayedExchangeActor(self.system, exchange, self.catalogue, self.ref, self._persistence)
+            if contents is not None:
+                actor.restore(contents(exchange.queue_id).entries(actor.ref))
+        else:
+            actor = ExchangeActor(self.system, exchange, self.catalogue, self.ref)
+        exchange.destination.ref = actor.begin()
 
     def _make_queue(self, queue: QueueDefinition) -> QueueActor:
         actor = QueueActor(self.system, queue, self.catalogue, self.ref, self._persistence)
@@ -272,16 +287,19 @@ class VhostActor(Actor):
             if binding.source in self.catalogue.exchanges:
                 self._exchange(binding.source).tell(Unbind(binding))
         for exchange in removed.exchanges:
-            exchange.destination.ref.tell(Retire())
+            exchange.destination.ref.tell(self._retire(exchange))
         for queue in removed.queues:
-            drop = Define([], dropped_queues=[queue.queue_id]) if queue.durable else None
-            queue.destination.ref.tell(Retire((self._persistence, drop) if drop else None))
+            queue.destination.ref.tell(self._retire(queue))
         rows = [
             *(binding_row(self.name, binding) for binding in removed.bindings if binding.durable),
             *(exchange_row(self.name, exchange) for exchange in removed.exchanges if exchange.durable),
             *(queue_row(self.name, queue) for queue in removed.queues if queue.durable),
         ]
         self._store([(key, None) for key, _ in rows], then)
+
+    def _retire(self, removed: ExchangeDefinition | QueueDefinition) -> Retire:
+        is_stored = removed.durable and removed.queue_id
+        return Retire((self._persistence, Define([], dropped_queues=[removed.queue_id])) if is_stored else None)
 
     def _store(
         self,

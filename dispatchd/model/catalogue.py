@@ -18,6 +18,7 @@ from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, BindingKey, Destin
 from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, Record, arguments_from_text
 from dispatchd.model.direct_replies import ReplyAddresses
 from dispatchd.model.erlang import shown_atom
+from dispatchd.model.exchanges.delayed import DELAYED_MESSAGE, DELAYED_TYPE
 from dispatchd.model.exchanges.types import check_binding, check_exchange_type, check_type_arguments
 from dispatchd.model.names import (
     DEFAULT_EXCHANGE,
@@ -83,7 +84,7 @@ class Catalogue:
     ) -> tuple[ExchangeDefinition, bool]:
         """The exchange, and whether it is new.
 
-        Raises CommandInvalid (503) for an unknown type, AccessRefused (403) for a reserved name, and
+        Raises CommandInvalid (503) for an unknown type, also to route by; AccessRefused (403) for a reserved name; and
         PreconditionFailed (406) for bad arguments and for an exchange that exists and differs.
         """
         check_exchange_type(type_name)
@@ -97,12 +98,15 @@ class Catalogue:
             check_same_field(resource, "auto_delete", auto_delete, existing.auto_delete)
             check_same_field(resource, "internal", internal, existing.internal)
             check_same_arguments(resource, EXCHANGE_ARGUMENTS, arguments, existing.arguments)
+            if type_name == DELAYED_MESSAGE:  # the plugin doesn't compare it, and goes on routing as before
+                check_same_arguments(resource, (DELAYED_TYPE,), arguments, existing.arguments)
             return existing, False
         refuse_reserved_name(EXCHANGE, name)
         check_exchange_arguments(resource, arguments)
         check_deduplication_arguments(resource, arguments)
         check_type_arguments(type_name, resource, arguments)
-        created = ExchangeDefinition(name, type_name, durable, auto_delete, internal, arguments)
+        queue_id = self._new_queue_id() if type_name == DELAYED_MESSAGE else 0
+        created = ExchangeDefinition(name, type_name, durable, auto_delete, internal, arguments, queue_id)
         self._add_exchange(created)
         return created, True
 
@@ -243,7 +247,7 @@ class Catalogue:
         target = self._destination(kind, destination)
         if target is None:
             raise self._missing(kind, destination)
-        check_binding(exchange.type, routing_key, arguments)
+        check_binding(exchange.routing_type, routing_key, arguments)
         if kind == QUEUE:
             self._check_access(self.queues[destination], connection)
         return self._add_binding(source, target, routing_key, arguments)

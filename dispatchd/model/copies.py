@@ -29,6 +29,12 @@ def address_copies(message: Message) -> None:
         message.header = encode_header(message.size, seen)
 
 
+def hidden_copies(message: Message, headers: dict[str, Any]) -> list[str]:
+    """The keys that a BCC has named which is no longer among the message's `headers`."""
+    named = _keys(headers, CC)
+    return [key for key in message.copy_keys or [] if key not in named]
+
+
 def _keys(headers: dict[str, Any], name: str) -> list[str]:
     if name not in headers:
         return []

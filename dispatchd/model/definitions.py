@@ -5,6 +5,7 @@ from typing import Any
 
 from dispatchd.amqp.field_table import decode_table, encode_table
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, Destination
+from dispatchd.model.exchanges.delayed import routing_type
 
 Record = dict[str, Any]
 
@@ -29,9 +30,23 @@ class VhostDefinition:
 
 
 class ExchangeDefinition:
-    """A declared exchange; `destination` is what bindings and messages to it hold."""
+    """A declared exchange; `destination` is what bindings and messages to it hold.
 
-    __slots__ = ("arguments", "auto_delete", "destination", "durable", "internal", "name", "type")
+    `routing_type` is the type by which it routes. `queue_id` is its name in the store, if it is one that keeps
+    messages; 0 otherwise.
+    """
+
+    __slots__ = (
+        "arguments",
+        "auto_delete",
+        "destination",
+        "durable",
+        "internal",
+        "name",
+        "queue_id",
+        "routing_type",
+        "type",
+    )
 
     def __init__(
         self,
@@ -41,6 +56,7 @@ class ExchangeDefinition:
         auto_delete: bool = False,
         internal: bool = False,
         arguments: dict[str, Any] | None = None,
+        queue_id: int = 0,
     ) -> None:
         self.name = name
         self.type = type
@@ -48,11 +64,13 @@ class ExchangeDefinition:
         self.auto_delete = auto_delete
         self.internal = internal
         self.arguments: dict[str, Any] = arguments or {}
+        self.routing_type = routing_type(type, self.arguments)
+        self.queue_id = queue_id
         self.destination = Destination(EXCHANGE, name)
 
     def to_record(self) -> Record:
         """The definition as JSON has it; `arguments` are a field table in base64."""
-        return {
+        record: Record = {
             "name": self.name,
             "type": self.type,
             "durable": self.durable,
@@ -60,6 +78,9 @@ class ExchangeDefinition:
             "internal": self.internal,
             "arguments": arguments_to_text(self.arguments),
         }
+        if self.queue_id:
+            record["queue_id"] = self.queue_id
+        return record
 
     def __repr__(self) -> str:
         return f"exchange {self.name!r}"
@@ -119,6 +140,7 @@ def exchange_from_record(record: Record) -> ExchangeDefinition:
         record["auto_delete"],
         record["internal"],
         arguments_from_text(record["arguments"]),
+        record.get("queue_id", 0),
     )
 
 

@@ -9,6 +9,7 @@ from dispatchd.model.exchanges.consistent_hash import (
     check_hash_arguments,
     check_weight,
 )
+from dispatchd.model.exchanges.delayed import DELAYED_MESSAGE, check_delayed_type, routing_type
 from dispatchd.model.exchanges.direct import DirectTable
 from dispatchd.model.exchanges.fanout import FanoutTable
 from dispatchd.model.exchanges.headers import HeadersTable, check_headers_binding
@@ -27,7 +28,7 @@ _WITHOUT_ARGUMENTS: Final[dict[str, type[RoutingTable]]] = {
     RANDOM: RandomTable,
     RECENT_HISTORY: FanoutTable,
 }
-EXCHANGE_TYPES: Final = (*_WITHOUT_ARGUMENTS, CONSISTENT_HASH)
+EXCHANGE_TYPES: Final = (*_WITHOUT_ARGUMENTS, CONSISTENT_HASH, DELAYED_MESSAGE)
 
 
 def check_exchange_type(name: str) -> None:
@@ -37,7 +38,14 @@ def check_exchange_type(name: str) -> None:
 
 
 def check_type_arguments(type_name: str, resource: str, arguments: dict[str, Any]) -> None:
-    """Raises PreconditionFailed (406) for arguments of a new exchange that its type refuses."""
+    """Raises PreconditionFailed (406) for arguments of a new exchange that its type refuses.
+
+    CommandInvalid (503) if they name a type to route by that does not exist.
+    """
+    if type_name == DELAYED_MESSAGE:
+        check_delayed_type(arguments)
+        type_name = routing_type(type_name, arguments)
+        check_exchange_type(type_name)
     if type_name == CONSISTENT_HASH:
         check_hash_arguments(resource, arguments)
     elif type_name == RECENT_HISTORY:
@@ -45,7 +53,7 @@ def check_type_arguments(type_name: str, resource: str, arguments: dict[str, Any
 
 
 def check_binding(type_name: str, routing_key: str, arguments: dict[str, Any]) -> None:
-    """Raises PreconditionFailed (406) for a binding that the exchange's type refuses."""
+    """Raises PreconditionFailed (406) for a binding that the type by which the exchange routes refuses."""
     if type_name == "headers":
         check_headers_binding(arguments)
     elif type_name == CONSISTENT_HASH:
@@ -54,7 +62,9 @@ def check_binding(type_name: str, routing_key: str, arguments: dict[str, Any]) -
 
 def make_routing_table(type_name: str, arguments: dict[str, Any] | None = None) -> RoutingTable:
     """An empty table for an exchange with these arguments; raises CommandInvalid (503) for an unknown type."""
+    arguments = arguments or {}
+    type_name = routing_type(type_name, arguments)
     check_exchange_type(type_name)
     if type_name == CONSISTENT_HASH:
-        return ConsistentHashTable(arguments or {})
+        return ConsistentHashTable(arguments)
     return _WITHOUT_ARGUMENTS[type_name]()

@@ -1,0 +1,54 @@
+"""A moment for which an actor waits, as one timer."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import gevent
+
+from dispatchd.model.entry import NEVER
+
+if TYPE_CHECKING:
+    from dispatchd.actors.messages import ActorMessage
+    from dispatchd.actors.runtime import Ref
+
+LONGEST_TIMER_SECONDS = 3600.0
+"""A timer that is further away looks again when it is over: libev's are not made for weeks."""
+
+
+def now_ms() -> int:
+    """Unix time in ms: it goes on while the broker is stopped."""
+    return time.time_ns() // 1_000_000
+
+
+class Alarm:
+    """Tells an actor a message when a moment has come, at the earliest of those that it was set to.
+
+    It may come too early: the actor looks at the time, says `rang`, and sets it again.
+    """
+
+    def __init__(self, ref: Ref, message: ActorMessage) -> None:
+        self._ref = ref
+        self._message = message
+        self._at = NEVER
+        self._timer: gevent.Greenlet[..., None] | None = None
+
+    def set(self, at: int) -> None:
+        """See that the message comes at `at` (Unix time in ms) at the latest; NEVER changes nothing."""
+        if at >= self._at:
+            return
+        self.cancel()
+        self._at = at
+        seconds = min(max(at - now_ms(), 0) / 1000, LONGEST_TIMER_SECONDS)
+        self._timer = gevent.spawn_later(seconds, self._ref.tell, self._message)
+
+    def rang(self) -> None:
+        """The message came, and there will be no other until the alarm is set again."""
+        self._at, self._timer = NEVER, None
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        if self._timer is not None:
+            self._timer.kill(block=False)
+        self.rang()
