@@ -60,6 +60,7 @@ def postpone(message: Message) -> tuple[Message, int] | None:
         headers[BCC] = hidden
     kept = _copy(message)
     kept.header = encode_header(message.size, replace(properties, headers=headers))
+    kept.sequence = message.sequence  # the store may refuse it
     return kept, delay
 
 

@@ -175,6 +175,66 @@ def test_what_declaring_an_exchange_refuses(catalogue: Catalogue) -> None:
     assert len(catalogue.exchanges) == len(PREDECLARED)
 
 
+def delayed(catalogue: Catalogue, **arguments: Any) -> tuple[ExchangeDefinition, bool]:
+    named = {name.replace("_", "-"): value for name, value in arguments.items()}
+    return exchange(catalogue, "x", "x-delayed-message", arguments=named)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({}, "406 PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type"),
+        (
+            {"x_delayed_type": 1},
+            "406 PRECONDITION_FAILED - Invalid argument, 'x-delayed-type' must be an existing exchange type",
+        ),
+        (
+            {"x_delayed_type": "x-delayed-message"},
+            "406 PRECONDITION_FAILED - Invalid argument, 'x-delayed-message' can't be used for 'x-delayed-type'",
+        ),
+        ({"x_delayed_type": "x-not-valid-type"}, "503 COMMAND_INVALID - unknown exchange type 'x-not-valid-type'"),
+        (
+            {"x_delayed_type": "x-consistent-hash", "hash_property": "app_id"},
+            "406 PRECONDITION_FAILED - Unsupported property: app_id",
+        ),
+    ],
+)
+def test_what_declaring_a_delayed_exchange_refuses(catalogue: Catalogue, arguments: dict[str, Any], text: str) -> None:
+    assert refusal(lambda: delayed(catalogue, **arguments)) == text
+    assert "x" not in catalogue.exchanges
+
+
+def test_a_delayed_exchange_declared_with_another_type_to_route_by(catalogue: Catalogue) -> None:
+    assert delayed(catalogue, x_delayed_type="topic")[1]
+    assert not delayed(catalogue, x_delayed_type="topic", other=1)[1]
+    text = "406 PRECONDITION_FAILED - inequivalent arg 'x-delayed-type' for exchange 'x' in vhost '/': received"
+    assert refusal(lambda: delayed(catalogue, x_delayed_type="direct")) == f"{text} 'direct' but current is 'topic'"
+    missing = f"{text} none but current is the value 'topic' of type 'longstr'"
+    assert refusal(lambda: delayed(catalogue)) == missing
+    exchange(catalogue, "y", "direct", arguments={"x-delayed-type": "topic"})
+    exchange(catalogue, "y", "direct")
+
+
+def test_a_delayed_exchange_takes_the_bindings_that_its_routing_type_takes(catalogue: Catalogue) -> None:
+    queue(catalogue, "q")
+    delayed(catalogue, x_delayed_type=b"x-consistent-hash")
+    assert bind(catalogue, "x", "queue", "q", "2") is not None
+    assert refusal(lambda: bind(catalogue, "x", "queue", "q", "0")) == (
+        "406 PRECONDITION_FAILED - The binding key must be greater than 0"
+    )
+
+
+def test_exchanges_and_queues_that_keep_messages_have_ids_of_their_own(catalogue: Catalogue) -> None:
+    one, _ = delayed(catalogue, x_delayed_type="fanout")
+    other, _ = queue(catalogue, "q")
+    assert 0 < one.queue_id < other.queue_id
+    restored = exchange_from_record(json.loads(json.dumps(one.to_record())))
+    assert (restored.queue_id, restored.type, restored.routing_type) == (one.queue_id, "x-delayed-message", "fanout")
+    plain, _ = exchange(catalogue, "y")
+    assert plain.queue_id == 0
+    assert "queue_id" not in plain.to_record()
+
+
 def test_publishing_to_an_internal_or_missing_exchange_is_refused(catalogue: Catalogue) -> None:
     assert catalogue.exchange_to_publish_to("").type == "direct"
     assert refusal(lambda: catalogue.exchange_to_publish_to("x")) == "404 NOT_FOUND - no exchange 'x' in vhost '/'"
