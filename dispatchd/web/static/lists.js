@@ -123,6 +123,7 @@ export const LISTS = {
       words("type", "Type"),
       features,
       { key: "bindings", title: "Bindings", numeric: true, value: (row) => row.bindings?.length, show: number },
+      count("messages_delayed", "Delayed", "messages that wait in a delayed exchange"),
       perSecond("published_in", "In/s"),
       perSecond("published_out", "Out/s"),
       state,
