@@ -6,16 +6,15 @@ What counts as a delay, and what becomes of the header, is as in RabbitMQ's plug
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from mypy_extensions import i64
 
 from dispatchd.amqp.errors import AmqpSyntaxError
-from dispatchd.amqp.field_table import Timestamp
+from dispatchd.amqp.field_table import Timestamp, decode_table, encode_table
 from dispatchd.amqp.message import Message
-from dispatchd.amqp.properties import decode_properties, encode_header
+from dispatchd.amqp.properties import FLAG_HEADERS, find_property
 from dispatchd.model.copies import BCC, address_copies, hidden_copies
 from dispatchd.model.entry import NEVER, QueueEntry
 
@@ -44,13 +43,14 @@ def postpone(message: Message) -> tuple[Message, int] | None:
     Its `x-delay` is negated, which tells consumers how long it waited and keeps the next exchange from delaying it
     again. BCC is back in it: the store has no other place for these keys.
     """
-    if _TRACE not in message.header:
+    header = message.header
+    start = find_property(header, FLAG_HEADERS) if _TRACE in header else -1
+    if start < 0:
         return None
     try:
-        properties = decode_properties(message.header)
+        headers, end = decode_table(header, start, len(header))
     except AmqpSyntaxError:
         return None
-    headers: dict[str, Any] = dict(properties.headers or {})
     delay = delay_of(headers.get(X_DELAY))
     if not delay:
         return None
@@ -59,7 +59,7 @@ def postpone(message: Message) -> tuple[Message, int] | None:
     if hidden:
         headers[BCC] = hidden
     kept = _copy(message)
-    kept.header = encode_header(message.size, replace(properties, headers=headers))
+    kept.header = header[:start] + encode_table(headers) + header[end:]
     kept.sequence = message.sequence  # the store may refuse it
     return kept, delay
 

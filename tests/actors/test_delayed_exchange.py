@@ -6,7 +6,7 @@ from typing import Any
 
 import gevent
 import pytest
-from actors.harness import Client, World, failing, settle, wait_until
+from actors.harness import WAIT_SECONDS, Client, World, failing, settle, wait_until
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
@@ -14,6 +14,7 @@ from pamqp.header import ContentHeader
 from dispatchd.actors import alarm, delayed_exchange
 from dispatchd.actors.delayed_exchange import DUE_IN_ONE_TURN, DelayedExchangeActor, DelayOver
 from dispatchd.actors.messages import Accepted, Add, Restart, Route
+from dispatchd.actors.orders import DeleteVhost, carry_out
 from dispatchd.actors.queue import QueueActor
 from dispatchd.store.memory_store import MemoryStore
 
@@ -83,7 +84,7 @@ def confirming(client: Client) -> None:
 
 def got(client: Client, queue: str = "q") -> list[bytes]:
     """Empty the queue."""
-    bodies = []
+    bodies: list[bytes] = []
     while True:
         client.send(1, spec.Basic.Get(queue=queue, no_ack=True))
         answer: Any = client.expect(object, 1)
@@ -265,8 +266,8 @@ def test_a_confirm_means_that_it_is_stored_and_it_outlives_the_broker(
     _, client = begin()
     declare(client, durable=True)
     declare(client, "transient")
-    for exchange in ("x", "transient"):
-        declare_queue(client, exchange=exchange, durable=True)
+    for name in ("x", "transient"):
+        declare_queue(client, exchange=name, durable=True)
     confirming(client)
     publish(client, b"late", 2 * MINUTE, persistent=True, CC=["nowhere"], BCC=["hidden"])
     client.expect(spec.Basic.Ack, 1)
@@ -339,6 +340,17 @@ def test_a_deleted_exchange_takes_what_waits_with_it(store: MemoryStore, begin: 
     world.flush()
     assert entries(store) == [b"b", b"c"]
     assert len(store.recover().queues) == 2
+
+
+def test_a_deleted_vhost_takes_what_waits_with_it(store: MemoryStore, begin: Begin) -> None:
+    world, client = begin()
+    declare(client, durable=True)
+    confirming(client)
+    publish(client, b"a", persistent=True)
+    client.expect(spec.Basic.Ack, 1)
+    carry_out(world.ref, DeleteVhost("/"), WAIT_SECONDS)
+    world.flush()
+    assert entries(store) == []
 
 
 # Many at once, and failures
