@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.router import Publishing
 
-DUE_IN_ONE_TURN = 1000
+DUE_IN_ONE_TURN = 500
 """How many messages it routes at once: many that are due together must not hold up the loop."""
 
 
