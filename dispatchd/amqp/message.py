@@ -84,15 +84,21 @@ def make_message(exchange: str, routing_key: str, properties: Properties, body: 
 
 
 def with_header(message: Message, name: str, value: Any) -> Message:
-    """A copy of a message with one more header; nothing is noted about it but what its bytes say."""
+    """A `bare_copy` of a message with one more header."""
     properties = decode_properties(message.header)
     headers = {**(properties.headers or {}), name: value}
-    changed = encode_header(len(message.body), replace(properties, headers=headers))
+    copy = bare_copy(message)
+    copy.header = encode_header(len(message.body), replace(properties, headers=headers))
+    return copy
+
+
+def bare_copy(message: Message) -> Message:
+    """A copy of a message; nothing is noted about it but what its bytes say."""
     return Message(
         message.exchange,
         message.routing_key,
         message.address,
-        changed,
+        message.header,
         message.body,
         persistent=message.persistent,
     )

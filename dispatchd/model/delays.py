@@ -13,7 +13,7 @@ from mypy_extensions import i64
 
 from dispatchd.amqp.errors import AmqpSyntaxError
 from dispatchd.amqp.field_table import Timestamp, decode_table, encode_table
-from dispatchd.amqp.message import Message
+from dispatchd.amqp.message import Message, bare_copy
 from dispatchd.amqp.properties import FLAG_HEADERS, find_property
 from dispatchd.model.copies import BCC, address_copies, hidden_copies
 from dispatchd.model.entry import NEVER, QueueEntry
@@ -58,7 +58,7 @@ def postpone(message: Message) -> tuple[Message, int] | None:
     hidden = hidden_copies(message, headers)
     if hidden:
         headers[BCC] = hidden
-    kept = _copy(message)
+    kept = bare_copy(message)
     kept.header = header[:start] + encode_table(headers) + header[end:]
     kept.sequence = message.sequence  # the store may refuse it
     return kept, delay
@@ -66,20 +66,9 @@ def postpone(message: Message) -> tuple[Message, int] | None:
 
 def resume(kept: Message) -> Message:
     """The message as it is routed when it is due: a new one each time, since routing leaves its notes in it."""
-    message = _copy(kept)
+    message = bare_copy(kept)
     address_copies(message)
     return message
-
-
-def _copy(message: Message) -> Message:
-    return Message(
-        message.exchange,
-        message.routing_key,
-        message.address,
-        message.header,
-        message.body,
-        persistent=message.persistent,
-    )
 
 
 class Delays:

@@ -13,6 +13,7 @@ from pamqp.header import ContentHeader
 
 from dispatchd.actors import alarm, delayed_exchange
 from dispatchd.actors.delayed_exchange import DUE_IN_ONE_TURN, DelayedExchangeActor, DelayOver
+from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.messages import Accepted, Add, Restart, Route
 from dispatchd.actors.orders import DeleteVhost, carry_out
 from dispatchd.actors.queue import QueueActor
@@ -228,6 +229,30 @@ def test_the_dead_wait_in_it(world: World, client: Client, clock: Clock, exchang
     assert got(client) == [b"a"]
 
 
+def test_history_is_of_what_was_routed(world: World, client: Client, clock: Clock) -> None:
+    declare(client, kind="x-recent-history")
+    publish(client, b"late")
+    publish(client, b"at once", 0)
+    declare_queue(client, "early")
+    assert got(client, "early") == [b"at once"]
+    clock.advance(world.actor(DelayedExchangeActor))
+    declare_queue(client)
+    world.settle()
+    assert (got(client, "early"), got(client)) == ([b"late"], [b"at once", b"late"])
+    assert world.actor(DelayedExchangeActor)._republisher._on_their_way == {}
+
+
+def test_a_duplicate_is_dropped_and_what_is_due_is_none(world: World, client: Client, clock: Clock) -> None:
+    arguments: Any = {"x-message-deduplication": True}
+    headers: Any = {"x-deduplication-header": "same"}
+    declare(client, **arguments)
+    declare_queue(client)
+    for number in range(2):
+        publish(client, b"%d" % number, **headers)
+    clock.advance(world.actor(DelayedExchangeActor))
+    assert got(client) == [b"0"]
+
+
 # What is stored
 
 
@@ -406,7 +431,7 @@ def test_what_can_not_be_routed_when_it_is_due_stays(
         raise ValueError("no way")
 
     with monkeypatch.context() as patch:
-        patch.setattr(exchange, "_route", broken)
+        patch.setattr(ExchangeActor, "_route", broken)
         clock.ahead = 2 * MINUTE
         exchange.ref.tell(DelayOver())
         wait_until(lambda: exchange.is_quarantined)

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from dispatchd.amqp.errors import AmqpSyntaxError, PreconditionFailed
 from dispatchd.amqp.field_table import Timestamp
-from dispatchd.amqp.message import Message
+from dispatchd.amqp.message import Message, bare_copy
 from dispatchd.amqp.properties import decode_properties
 from dispatchd.model.erlang import shown_binary
 
@@ -65,13 +65,6 @@ def _forbids(message: Message) -> bool:
 
 
 def _copy(message: Message) -> Message:
-    copy = Message(
-        message.exchange,
-        message.routing_key,
-        message.address,
-        message.header,
-        message.body,
-        persistent=message.persistent,
-    )
+    copy = bare_copy(message)
     copy.copy_to(message.copy_keys or [])
     return copy
