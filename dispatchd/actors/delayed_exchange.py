@@ -16,6 +16,7 @@ from dispatchd.actors.messages import (
     Released,
     Retire,
     Routed,
+    Stage,
 )
 from dispatchd.actors.republisher import Answer, Republisher
 from dispatchd.actors.runtime import Ref, System, receives
@@ -73,8 +74,11 @@ class DelayedExchangeActor(ExchangeActor):
         confirms_stored = bool(stored) and publishing.confirm
         publishing.awaiting += 1
         publishing.channel.tell(Accepted(publishing, stored=confirms_stored))
-        if stored:
-            self._persistence.tell(Add(self._definition.queue_id, stored, publishing if confirms_stored else None))
+        queue_id = self._definition.queue_id
+        if stored and publishing.transaction is not None:
+            self._persistence.tell(Stage(publishing.transaction, queue_id, added=stored))
+        elif stored:
+            self._persistence.tell(Add(queue_id, stored, publishing if confirms_stored else None))
         self._alarm.set(self._delays.next_due())
 
     @receives(DelayOver)

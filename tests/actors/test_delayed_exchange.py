@@ -500,3 +500,18 @@ def test_it_keeps_the_credit_of_nobody(world: World, client: Client, exchange: D
     exchange.ref.tell(Accepted(exchange._republisher.publishing([])))
     world.settle()
     assert exchange.failures.total == 0
+
+
+def test_a_transaction_is_stored_with_what_it_delays() -> None:
+    world = World(coalesce_seconds=60)
+    client = Client(world).open().open_channel()
+    declare(client, durable=True)
+    declare_queue(client, durable=True)
+    world.flush()
+    commits = world.persistence.snapshot()["commits"]
+    client.call(1, spec.Tx.Select(), spec.Tx.SelectOk)
+    client.send(1, *publication(b"delayed", persistent=True), *publication(b"at once", 0, persistent=True))
+    client.call(1, spec.Tx.Commit(), spec.Tx.CommitOk)
+    assert world.persistence.snapshot()["commits"] == commits + 1
+    assert world.store.statistics()["entries"] == 2
+    world.end()
