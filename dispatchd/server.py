@@ -23,7 +23,8 @@ from dispatchd.config import Config, StartError
 from dispatchd.garbage import GarbageCollection
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
-from dispatchd.store.lmdb_store import LmdbStore
+from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
+from dispatchd.store.memory_store import MemoryStore
 from dispatchd.web.app import make_app
 from dispatchd.web.debug import DebugServer, install_signal
 from dispatchd.web.server import AdminServer
@@ -40,11 +41,15 @@ entries took 15 to 100 ms under load, with this 3 to 14 ms."""
 
 
 class Server:
-    """A broker that can be started and stopped; tests give it ports of 0 and a store of their own."""
+    """A broker that can be started and stopped; tests give it ports of 0 and a store of their own.
+
+    Beside a store that is given, what only has to leave memory stays there.
+    """
 
     def __init__(self, config: Config, store: Store | None = None) -> None:
         self._config = config
         self._store = store
+        self._scratch: Store = MemoryStore()
         self._started_at = 0.0
         self._is_ready = False
         self.system = System()
@@ -53,20 +58,22 @@ class Server:
         """Recover what is stored and open the ports. Raises StartError if that can't be done."""
         config = self._config
         self._started_at = time.time()
-        self._store = self._store or _open_store(config)
+        if self._store is None:
+            self._store, self._scratch = _open_stores(config)
         try:
             self._broker = BrokerActor(
                 self.system,
                 self._store,
+                self._scratch,
                 Credentials(config.users, config.guest_from_anywhere),
                 Limits(config.channel_max, config.frame_max, config.heartbeat),
                 config.coalesce_interval,
             )
         except StoreError as error:
-            self._store.close()
+            self._close_stores()
             raise StartError(str(error)) from error
         except (AmqpError, AttributeError, LookupError, TypeError, ValueError) as error:
-            self._store.close()
+            self._close_stores()
             found = f"damaged: its definitions make no sense ({error!r})"
             raise StartError(
                 f"{config.persist_dir}: {found}, expected what a broker wrote; it is left as it is"
@@ -133,8 +140,12 @@ class Server:
             server.stop()
         for actor in list(self.system.actors.values()):
             actor.end()
-        if self._store is not None:
-            self._store.close()
+        self._close_stores()
+
+    def _close_stores(self) -> None:
+        for store in (self._store, self._scratch):
+            if store is not None:
+                store.close()
 
     def _may_log_in(self, user: str, password: bytes, peer: str) -> bool:
         return may_log_in(self._broker.authenticator, user, password, peer, LOGIN_SECONDS)
@@ -165,9 +176,9 @@ def _done_within(seconds: float, ref: Ref, request: ActorMessage) -> bool:
         return False
 
 
-def _open_store(config: Config) -> Store:
+def _open_stores(config: Config) -> tuple[Store, Store]:
     try:
-        return LmdbStore(config.persist_dir)
+        return LmdbStore(config.persist_dir), ScratchStore(config.persist_dir / "scratch")
     except StoreError as error:
         raise StartError(str(error)) from error
 

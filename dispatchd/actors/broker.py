@@ -22,16 +22,20 @@ from dispatchd.actors.messages import (
     Unblock,
 )
 from dispatchd.actors.orders import DefineVhost, DeleteVhost, Fulfilled, VhostGone
-from dispatchd.actors.persistence import PersistenceActor
+from dispatchd.actors.persistence import PersistenceActor, ScratchActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
-from dispatchd.actors.vhost import QueueContents, VhostActor
+from dispatchd.actors.storage import RESIDENT, Storage
+from dispatchd.actors.stored_queues import StoredQueues
+from dispatchd.actors.vhost import VhostActor
 from dispatchd.amqp.errors import NotFound
 from dispatchd.model.definitions import VhostDefinition
+from dispatchd.model.journal import Journal
 from dispatchd.model.stored_definitions import StoredVhost, read_rows, vhost_row
 
 if TYPE_CHECKING:
     from dispatchd.actors.credentials import Credentials
+    from dispatchd.model.residency import Residency
     from dispatchd.store.interface import Store
 
 logger = logging.getLogger(__name__)
@@ -46,9 +50,18 @@ class BrokerActor(Actor):
     kind = "broker"
 
     def __init__(
-        self, system: System, store: Store, credentials: Credentials, limits: Limits, coalesce_seconds: float
+        self,
+        system: System,
+        store: Store,
+        scratch: Store,
+        credentials: Credentials,
+        limits: Limits,
+        coalesce_seconds: float,
+        resident: Residency = RESIDENT,
     ) -> None:
-        """Recover what `store` holds and start the actors for it.
+        """Recover what `store` holds and start the actors for it; `scratch` is empty.
+
+        `resident` is how much of a queue may be in memory.
 
         Raises StoreError if the store can't be read, and ValueError if its definitions make no sense.
         """
@@ -59,9 +72,11 @@ class BrokerActor(Actor):
         for stored in vhosts.values():
             for record in (*stored.exchanges, *stored.queues):
                 self._next_queue_id = max(self._next_queue_id, int(record.get("queue_id", 0)) + 1)
-        self.persistence = PersistenceActor(
-            system, self.ref, store, coalesce_seconds, recovered.next_message_id
-        ).begin()
+        journal = Journal(recovered.next_message_id, recovered.references)
+        self.persistence = PersistenceActor(system, self.ref, store, coalesce_seconds, journal).begin()
+        spilled = Journal(shares=False)
+        self.scratch = ScratchActor(system, self.ref, scratch, coalesce_seconds, spilled).begin()
+        self._storage = Storage(self.persistence, self.scratch, resident)
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
         self._services = Services({}, self.authenticator, limits)
         self._connections: set[Ref] = set()
@@ -71,10 +86,7 @@ class BrokerActor(Actor):
         self._going: dict[str, DeleteVhost] = {}
         self._behind_going: list[DefineVhost] = []
 
-        def contents(queue_id: int) -> QueueContents:
-            expiries = recovered.expiries.get(queue_id, {})
-            return QueueContents(recovered.queues.pop(queue_id, []), recovered.marks.get(queue_id, 0), expiries)
-
+        contents = StoredQueues(store, recovered)
         if not any(stored.definition for stored in vhosts.values()):
             default = VhostDefinition(DEFAULT_VHOST, "Default virtual host")
             vhosts.setdefault(DEFAULT_VHOST, StoredVhost()).definition = default
@@ -86,12 +98,12 @@ class BrokerActor(Actor):
             vhost = self._make_vhost(stored.definition)
             vhost.restore(stored, contents)
             self._begin_vhost(vhost)
-        if recovered.queues:
-            logger.info("removing what is left of %d deleted queues", len(recovered.queues))
-            self.persistence.tell(Define([], dropped_queues=list(recovered.queues)))
+        if left_over := contents.left_over():
+            logger.info("removing what is left of %d deleted queues", len(left_over))
+            self.persistence.tell(Define([], dropped_queues=left_over))
 
     def _make_vhost(self, definition: VhostDefinition) -> VhostActor:
-        return VhostActor(self.system, definition, self.ref, self.persistence, self._new_queue_id)
+        return VhostActor(self.system, definition, self.ref, self._storage, self._new_queue_id)
 
     def _begin_vhost(self, vhost: VhostActor) -> None:
         self._services.vhosts[vhost.name] = Vhost(vhost.name, vhost.begin(), vhost.catalogue, self.persistence)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from dispatchd.model.binding import Binding
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.entry import QueueEntry
+    from dispatchd.model.residency import StoredEntry
     from dispatchd.model.router import Publishing
     from dispatchd.model.transaction import Transaction
 
@@ -505,6 +506,66 @@ class Delete(ActorMessage):
     entries: list[QueueEntry]
     reaches_quarantined: ClassVar[bool] = True
     is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class OnDisk(ActorMessage):
+    """Persistence to queue: what the queue had told it before is on disk, or `has_failed` to get there for now.
+
+    `generation` is for the queue, to know which question this answers.
+    """
+
+    queue: Ref
+    generation: int
+    has_failed: bool = False
+
+    def refuse(self, reason: str) -> None:
+        if not self.has_failed:
+            self.queue.tell(OnDisk(self.queue, self.generation, has_failed=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetch(ActorMessage):
+    """Queue to persistence: read these entries, which the queue has on disk only, for the line of this priority."""
+
+    queue: Ref
+    queue_id: int
+    priority: int
+    positions: list[int]
+    reaches_quarantined: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        self.queue.tell(Fetched(self, None))
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(ActorMessage):
+    """Persistence to queue: what there is of the entries; None if they could not be read."""
+
+    request: Fetch
+    entries: list[StoredEntry] | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeletePlaces(ActorMessage):
+    """Queue to persistence: entries that the queue had on disk only need not be kept. The answer is `PlacesDeleted`."""
+
+    queue: Ref
+    queue_id: int
+    positions: list[int]
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        self.queue.tell(PlacesDeleted(self, has_failed=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PlacesDeleted(ActorMessage):
+    """Persistence to queue: it is ready for more of this, or has to be asked again if it `has_failed`."""
+
+    request: DeletePlaces
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

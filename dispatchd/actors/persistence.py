@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
 from gevent.event import AsyncResult, Event
@@ -23,13 +24,19 @@ from dispatchd.actors.messages import (
     CommitTransaction,
     Define,
     Delete,
+    DeletePlaces,
+    Fetch,
+    Fetched,
     Flush,
     Mark,
+    PlacesDeleted,
     Stage,
     TransactionCommitted,
 )
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.model.journal import Changes, Journal
+from dispatchd.model.records import read_id
+from dispatchd.store.interface import Dropped
 
 if TYPE_CHECKING:
     from dispatchd.model.router import Publishing
@@ -56,31 +63,48 @@ class RetryCommit(ActorMessage):
 class CommitEnded(ActorMessage):
     """The native thread to the actor."""
 
-    result: AsyncResult[None]
+    result: AsyncResult[Dropped]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadEnded(ActorMessage):
+    """The thread that reads to the actor."""
+
+    request: Fetch | DeletePlaces
+    result: AsyncResult[Any]
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+    def refuse(self, reason: str) -> None:
+        """Whoever asked is told that there is nothing."""
+        self.request.refuse(reason)
 
 
 class PersistenceActor(Actor):
-    """Owns the store. What waits for a commit is told when it is on disk, never before."""
+    """Owns the store. What waits for a commit is told when it is on disk, never before.
+
+    Reads have a thread of their own: they never wait for a commit.
+    """
 
     kind = "persistence"
 
-    def __init__(
-        self, system: System, parent: Ref, store: Store, coalesce_seconds: float, next_message_id: int
-    ) -> None:
-        super().__init__(system, f"persistence ({store.kind})", parent)
+    def __init__(self, system: System, parent: Ref, store: Store, coalesce_seconds: float, journal: Journal) -> None:
+        super().__init__(system, f"{self.kind} ({store.kind})", parent)
         self._store = store
         self._coalesce_seconds = coalesce_seconds
         self._thread = ThreadPool(1)
-        self._journal = Journal(next_message_id)
+        self._reading_thread = ThreadPool(1)
+        self._journal = journal
         self._waiting: list[Publishing] = []
         self._then: list[tuple[Ref, ActorMessage]] = []
         self._committing: Changes | None = None
-        self._running: AsyncResult[None] | None = None
+        self._running: AsyncResult[Dropped] | None = None
         self._committing_for: tuple[list[Publishing], list[tuple[Ref, ActorMessage]]] = ([], [])
         self._commit_is_due = False
         self._timer: gevent.Greenlet[..., None] | None = None
         self._flushed = Event()
         self._flushed.set()
+        self.reads = 0
         self._commits = 0
         self._failed_commits = 0
         self._commit_started = 0.0
@@ -146,6 +170,43 @@ class PersistenceActor(Actor):
         self._schedule()
         return self._flushed
 
+    # Reading
+
+    @receives(Fetch)
+    def on_fetch(self, message: Fetch) -> None:
+        """Read entries back into memory."""
+        self._read(message, self._store.read)
+
+    @receives(DeletePlaces)
+    def on_delete_places(self, message: DeletePlaces) -> None:
+        """Forget entries of which only the places are known: what contents they name is on disk."""
+        self._read(message, self._store.shared)
+
+    def _read(self, request: Fetch | DeletePlaces, read: Callable[[int, list[int]], Any]) -> None:
+        self.reads += 1
+        result = self._reading_thread.spawn(read, request.queue_id, request.positions)
+        result.rawlink(lambda result: self._read_ended(ReadEnded(request, result)))
+
+    def _read_ended(self, message: ReadEnded) -> None:
+        self.reads -= 1
+        self.ref.tell(message)
+
+    @receives(ReadEnded)
+    def on_read_ended(self, message: ReadEnded) -> None:
+        """What was read is here, or could not be read."""
+        request, result = message.request, message.result
+        if result.exception is not None:
+            logger.error("%s could not read entries: %s", self.name, result.exception)
+            request.refuse(str(result.exception))
+        elif isinstance(request, Fetch):
+            request.queue.tell(Fetched(request, result.value))
+        else:
+            self._journal.delete_places(request.queue_id, request.positions, result.value or [])
+            request.queue.tell(PlacesDeleted(request))
+            self._schedule()
+
+    # Committing
+
     def _schedule(self) -> None:
         """See that a commit comes: at the end of our mailbox when somebody waits, else within the interval."""
         if self._committing is not None or self._commit_is_due or self.is_quarantined:
@@ -191,7 +252,7 @@ class PersistenceActor(Actor):
             return
         self._commit_started = time.perf_counter()
         if changes.is_empty():
-            self._ended(None)
+            self._committed(Dropped([], []))
         else:
             self._running = self._thread.spawn(self._store.commit, changes)
             self._running.rawlink(lambda result: self.ref.tell(CommitEnded(result)))
@@ -199,16 +260,21 @@ class PersistenceActor(Actor):
     @receives(CommitEnded)
     def on_commit_ended(self, message: CommitEnded) -> None:
         """The batch is on disk, or has to be tried again."""
-        if message.result is self._running:
-            self._running = None
-            self._ended(message.result.exception)
-
-    def _ended(self, error: BaseException | None) -> None:
-        if error is not None:
-            self._failed_commits += 1
-            logger.error("a commit failed and will be tried again in %s s: %s", RETRY_SECONDS, error)
-            gevent.spawn_later(RETRY_SECONDS, self.ref.tell, RetryCommit())
+        if message.result is not self._running:
             return
+        self._running = None
+        dropped = message.result.value
+        if dropped is not None:
+            self._committed(dropped)
+            return
+        self._failed_commits += 1
+        logger.error("a commit failed and will be tried again in %s s: %s", RETRY_SECONDS, message.result.exception)
+        gevent.spawn_later(RETRY_SECONDS, self.ref.tell, RetryCommit())
+
+    def _committed(self, dropped: Dropped) -> None:
+        self._journal.release(dropped.contents)
+        for queue in dropped.unfinished:
+            self._journal.drop_queue(read_id(queue))
         self._commits += 1
         self._last_commit_ms = (time.perf_counter() - self._commit_started) * 1000
         publishings, then = self._committing_for
@@ -251,5 +317,12 @@ class PersistenceActor(Actor):
             "waiting": len(self._waiting) + len(self._then),
             "open_transactions": self._journal.open_transactions(),
             "committing": self._committing is not None,
+            "reading": self.reads,
             **self._store.statistics(),
         }
+
+
+class ScratchActor(PersistenceActor):
+    """The same for what only has to leave memory."""
+
+    kind = "scratch"

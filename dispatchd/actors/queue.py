@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,11 @@ from dispatchd.actors.messages import (
     Dispatch,
     Done,
     Enqueue,
+    Fetched,
     Got,
     Mark,
+    OnDisk,
+    PlacesDeleted,
     Released,
     Request,
     Requeue,
@@ -41,6 +45,7 @@ from dispatchd.actors.messages import (
     Subscribe,
     Unsubscribe,
 )
+from dispatchd.actors.pager import Pager
 from dispatchd.actors.republisher import Answer
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.amqp import methods as m
@@ -53,6 +58,8 @@ from dispatchd.model.queue import Queue
 from dispatchd.model.queue_rules import NO_LIMIT, REJECT_PUBLISH_DLX, QueueRules
 
 if TYPE_CHECKING:
+    from dispatchd.actors.storage import Storage
+    from dispatchd.actors.stored_queues import StoredQueues
     from dispatchd.amqp.message import Message
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.definitions import QueueDefinition
@@ -78,13 +85,13 @@ class QueueActor(Actor):
     kind = "queue"
 
     def __init__(
-        self, system: System, definition: QueueDefinition, catalogue: Catalogue, vhost: Ref, persistence: Ref
+        self, system: System, definition: QueueDefinition, catalogue: Catalogue, vhost: Ref, storage: Storage
     ) -> None:
         super().__init__(system, definition.name, vhost)
         self._definition = definition
         self._catalogue = catalogue
         self._vhost = vhost
-        self._persistence = persistence
+        self._persistence = storage.persistence
         self._rules = QueueRules(definition.arguments)
         self._queue = Queue(self.ref, definition.durable, 0, self._rules)
         self._deduplication = make_deduplication(definition.arguments)
@@ -93,22 +100,26 @@ class QueueActor(Actor):
         self._last_used = time.monotonic()
         self._marked = 0
         self._held_credit = HeldCredit(self.ref)
+        self._pager = Pager(self.ref, definition, storage, storage.residency(self._rules))
+        self._waiting_gets: deque[Request] = deque()
         self._dispatch_is_due = False
         self._had_consumers = False
         self._deleting = False
 
-    def restore(self, entries: list[QueueEntry], delivered_up_to: int) -> None:
+    def restore(self, stored: StoredQueues) -> None:
         """Take in what the store kept, before the actor begins."""
-        self._queue.restore(entries)
-        self._queue.last_position = max(self._queue.last_position, delivered_up_to)
-        self._marked = self._queue.delivered_up_to = delivered_up_to
+        queue, queue_id = self._queue, self._definition.queue_id
         if self._deduplication is not None:
-            self._deduplication.recall([entry.message for entry in entries], now_ms())
+            self._deduplication.recall(stored.latest(queue_id, self._deduplication.size), now_ms())
+        for priority, found in enumerate(stored.take(queue_id, self._rules.max_priority)):
+            queue.restore_paged(priority, found.positions, found.bytes)
+        self._marked = queue.delivered_up_to = queue.delivered_before = stored.delivered_up_to(queue_id)
+        queue.last_position = max(queue.last_position, self._marked)
 
     def on_start(self) -> None:
         """Begin the timers that a queue may have from its first moment on."""
         self._watch_use()
-        self._watch_expiry()
+        self._pager.read_ahead(self._queue)
 
     # Publishing
 
@@ -147,6 +158,7 @@ class QueueActor(Actor):
         self._watch_expiry()
         if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
             self._give_up([QueueEntry(each, self.ref, 0) for each in refused], MAXLEN)
+        self._pager.review(queue)
 
     def _let_in(
         self,
@@ -198,6 +210,8 @@ class QueueActor(Actor):
             self._persistence.tell(Mark(self._definition.queue_id, self._marked))
 
     def _forget(self, entries: list[QueueEntry], transaction: Transaction | None = None) -> None:
+        if self._pager.has_spilled:
+            entries = self._pager.forget_scratch(entries)
         if self._definition.durable:
             queue_id = self._definition.queue_id
             for start in range(0, len(entries), ENTRIES_IN_ONE_TURN):
@@ -207,10 +221,32 @@ class QueueActor(Actor):
                 else:
                     self._persistence.tell(Stage(transaction, queue_id, deleted=some))
 
+    @receives(OnDisk)
+    def on_disk(self, message: OnDisk) -> None:
+        """What is not needed soon can leave memory now."""
+        self._pager.stored(self._queue, message)
+
+    @receives(Fetched)
+    def on_fetched(self, message: Fetched) -> None:
+        """What is needed soon is in memory again."""
+        if not self._pager.fetched(self._queue, message):
+            return
+        self._give_up(self._queue.drop_overflow(), MAXLEN)
+        self._serve()
+        waiting, self._waiting_gets = self._waiting_gets, deque()
+        for request in waiting:
+            self.on_request(request)
+
+    @receives(PlacesDeleted)
+    def on_places_deleted(self, message: PlacesDeleted) -> None:
+        """A part of what was purged is deleted."""
+        self._pager.deleted(message)
+
     @receives(Dispatch)
     def on_dispatch(self, _message: Dispatch) -> None:
         """There may be room for deliveries again."""
         self._dispatch_is_due = False
+        self._pager.go_on(self._queue)
         self._serve()
 
     def _serve(self) -> None:
@@ -276,6 +312,7 @@ class QueueActor(Actor):
 
     def _drop_expired(self, now: int) -> None:
         self._give_up(self._queue.drop_expired(now), EXPIRED)
+        self._pager.read_ahead(self._queue)
 
     def _watch_expiry(self) -> None:
         """See that somebody looks when the next head expires."""
@@ -340,10 +377,11 @@ class QueueActor(Actor):
                 counts = (len(queue), len(queue.consumers))
                 self._answer(request, m.QueueDeclareOk(self._definition.name, *counts))
             case _, m.QueuePurge():
-                purged = self._queue.purge()
+                count, (purged, paged) = len(self._queue), self._queue.purge()
                 self._forget(purged)
+                self._pager.delete(paged)
                 self._held_credit.release(self._queue)
-                self._answer(request, m.QueuePurgeOk(len(purged)))
+                self._answer(request, m.QueuePurgeOk(count))
             case _, m.QueueDelete() as method:
                 self._delete_if(request, method)
             case _:
@@ -371,6 +409,10 @@ class QueueActor(Actor):
         now = now_ms()
         self._drop_expired(now)
         entry = self._queue.take()
+        if entry is None and len(self._queue):
+            self._waiting_gets.append(request)
+            self._pager.read_ahead(self._queue)
+            return
         if entry is not None:
             if method.no_ack:
                 entry.is_out = False
@@ -399,7 +441,9 @@ class QueueActor(Actor):
         """The queue has been deleted: consumers and held publishers are let go, then what is stored."""
         self._expiry.cancel()
         self._part_with_consumers()
-        self._forget(self._queue.shared_entries())
+        for request in self._waiting_gets:
+            request.refuse(f"{self._resource()} is deleted")
+        self._pager.end()
         if message.last_word is not None:
             receiver, last_word = message.last_word
             receiver.tell(last_word)
@@ -422,12 +466,14 @@ class QueueActor(Actor):
             consumer.give_back(stranded)
             old.requeue(stranded, counts=False)
         queue = Queue(self.ref, self._definition.durable, old.last_position, self._rules)
+        queue.keep_paged(old)
         queue.restore(sorted({id(entry): entry for entry in old.entries()}.values(), key=lambda entry: entry.position))
         queue.adopt(old)
         self._queue = queue
         self._dispatch_is_due = False
         self._held_credit.restart_review(queue)
         self._expiry.cancel()
+        self._pager.restart(queue)
         self._serve()
 
     def quarantined(self, reason: str) -> None:
@@ -449,6 +495,8 @@ class QueueActor(Actor):
             "messages_ready": len(queue),
             "messages_unacknowledged": queue.unacked,
             "message_bytes_ready": queue.ready_bytes,
+            "messages_paged_out": sum(len(line.paged) for line in queue.lines),
+            "messages_lost": self._pager.lost,
             "consumers": len(queue.consumers),
             "consumer_details": [
                 {

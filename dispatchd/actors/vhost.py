@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -38,35 +37,15 @@ from dispatchd.model.definitions import (
     exchange_from_record,
     queue_from_record,
 )
-from dispatchd.model.entry import NEVER, STORED, QueueEntry
 from dispatchd.model.exchanges.delayed import DELAYED_MESSAGE
 from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchange_row, queue_row, vhost_row
 
 if TYPE_CHECKING:
-    from dispatchd.amqp.message import Message
+    from dispatchd.actors.storage import Storage
+    from dispatchd.actors.stored_queues import StoredQueues
 
 REMOVED_IN_ONE_TURN = 50
 """Queues, or exchanges, of a vhost that is deleted: a vhost of many must not hold up the loop."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueContents:
-    """What the store kept of a queue: (position, message) in order, and by position when entries expire that do."""
-
-    messages: list[tuple[int, Message]]
-    delivered_up_to: int
-    expiries: dict[int, int]
-
-    def entries(self, ref: Ref) -> list[QueueEntry]:
-        """The entries of the actor that holds them."""
-        entries: list[QueueEntry] = []
-        for position, message in self.messages:
-            entry = QueueEntry(message, ref, position)
-            entry.slot = STORED
-            entry.redelivered = position <= self.delivered_up_to
-            entry.expires_at = self.expiries.get(position, NEVER)
-            entries.append(entry)
-        return entries
 
 
 class VhostActor(Actor):
@@ -79,22 +58,23 @@ class VhostActor(Actor):
         system: System,
         definition: VhostDefinition,
         parent: Ref,
-        persistence: Ref,
+        storage: Storage,
         new_queue_id: Callable[[], int],
     ) -> None:
         super().__init__(system, definition.name, parent)
         self._definition = definition
         self._broker = parent
-        self._persistence = persistence
+        self._storage = storage
+        self._persistence = storage.persistence
         self._is_retiring = False
         self.catalogue = Catalogue(definition.name, os.urandom, new_queue_id)
         for exchange in self.catalogue.exchanges.values():
             self._start_exchange(exchange)
 
-    def restore(self, stored: StoredVhost, contents: Callable[[int], QueueContents]) -> None:
-        """Take in what the store kept, `contents` by queue id, before the actor begins.
+    def restore(self, stored: StoredVhost, contents: StoredQueues) -> None:
+        """Take in what the store kept before the actor begins.
 
-        Raises KeyError, ValueError or AmqpError for records that don't fit together.
+        Raises KeyError, ValueError, AmqpError or StoreError for records that don't fit together.
         """
         for record in stored.exchanges:
             exchange = exchange_from_record(record)
@@ -104,31 +84,26 @@ class VhostActor(Actor):
         for record in stored.queues:
             queue = queue_from_record(record)
             self.catalogue.restore_queue(queue)
-            self._restore_queue(queue, contents(queue.queue_id))
+            actor = self._make_queue(queue)
+            actor.restore(contents)
+            actor.begin()
         for record in stored.bindings:
             binding = self.catalogue.restore_binding(record)
             if binding is not None:
                 self._exchange(binding.source).tell(Bind(binding))
 
-    def _restore_queue(self, queue: QueueDefinition, contents: QueueContents) -> None:
-        actor = self._make_queue(queue)
-        actor.restore(contents.entries(actor.ref), contents.delivered_up_to)
-        actor.begin()
-
-    def _start_exchange(
-        self, exchange: ExchangeDefinition, contents: Callable[[int], QueueContents] | None = None
-    ) -> None:
+    def _start_exchange(self, exchange: ExchangeDefinition, contents: StoredQueues | None = None) -> None:
         actor: ExchangeActor
         if exchange.type == DELAYED_MESSAGE:
             actor = DelayedExchangeActor(self.system, exchange, self.catalogue, self.ref, self._persistence)
             if contents is not None:
-                actor.restore(contents(exchange.queue_id).entries(actor.ref))
+                actor.restore(contents.entries(exchange.queue_id, actor.ref))
         else:
             actor = ExchangeActor(self.system, exchange, self.catalogue, self.ref)
         exchange.destination.ref = actor.begin()
 
     def _make_queue(self, queue: QueueDefinition) -> QueueActor:
-        actor = QueueActor(self.system, queue, self.catalogue, self.ref, self._persistence)
+        actor = QueueActor(self.system, queue, self.catalogue, self.ref, self._storage)
         queue.destination.ref = actor.ref
         return actor
 

@@ -19,7 +19,6 @@ class Message:
     __slots__ = (
         "address",
         "body",
-        "content_stored",
         "copy_keys",
         "exchange",
         "header",
@@ -30,7 +29,6 @@ class Message:
         "queues",
         "routing_key",
         "sequence",
-        "stored_references",
         "visited",
     )
 
@@ -57,9 +55,7 @@ class Message:
         self.queues: i64 = 0  # how many queues took it
         self.copy_keys: list[str] | None = None  # further routing keys, which CC and BCC have named
         self.visited: set[Any] | None = None  # destinations already reached, if there may be several ways to one
-        self.message_id: i64 = 0  # under which it is stored, 0 = not stored
-        self.content_stored: bool = False  # whether the store has it on its own, for several queue entries
-        self.stored_references: i64 = 0  # how many stored queue entries name it
+        self.message_id: i64 = 0  # under which its content is stored for several queues, 0 = it is not
 
     @property
     def size(self) -> i64:

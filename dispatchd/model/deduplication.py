@@ -27,13 +27,13 @@ def make_deduplication(arguments: dict[str, Any]) -> Deduplication | None:
 class Deduplication:
     """The values that came last, at most `x-cache-size`, each for its time to live: the oldest makes room for the next.
 
-    Times are in milliseconds. `dropped` counts the duplicates.
+    Times are in milliseconds. `size` is how many values there may be; `dropped` counts the duplicates.
     """
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._header: str = arguments.get(DEDUPLICATION_HEADER, DEDUPLICATION_HEADER)
         self._trace: bytes = self._header.encode()  # what the header leaves in properties that are not decoded
-        self._size: int = arguments.get(CACHE_SIZE, DEFAULT_CACHE_SIZE)
+        self.size: int = arguments.get(CACHE_SIZE, DEFAULT_CACHE_SIZE)
         self._ttl: int = arguments.get(CACHE_TTL, NEVER)
         self._seen: OrderedDict[object, int] = OrderedDict()  # from value to when it is forgotten, the oldest first
         self.dropped: i64 = 0
@@ -66,7 +66,7 @@ class Deduplication:
 
     def recall(self, messages: list[Message], now: int) -> None:
         """Take note of what was taken before a restart, in that order; it may have been duplicates by then."""
-        for message in messages[max(len(messages) - self._size, 0) :]:
+        for message in messages[max(len(messages) - self.size, 0) :]:
             self.remember(message, now)
 
     def forget(self, messages: list[Message]) -> None:
@@ -100,5 +100,5 @@ class Deduplication:
         value = comparable(headers[self._header])
         self._seen.pop(value, None)
         self._seen[value] = now + ttl
-        if len(self._seen) > self._size:
+        if len(self._seen) > self.size:
             self._seen.popitem(last=False)

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 NOT_STORED: Final = -1
 STORED: Final = -2
-STAGED: Final = -3
+STORED_SHARED: Final = -3
+STAGED: Final = -4
 NEVER: Final = (1 << 62) - 1
 """An expiry that does not come."""
 
@@ -23,8 +24,8 @@ class QueueEntry:
     `position` grows by one with each message that the queue takes; a requeued entry goes back to it.
     `is_out`: it was delivered and is not settled; `consumer` is who holds it then (None after a basic.get).
     `returns` counts how often it came back, where the queue limits that; `shown` is then the message with that count
-    in its headers. `expires_at` is in ms since 1970, or NEVER. `slot` is the journal's: NOT_STORED, STORED, STAGED
-    for a transaction, or its index in the batch that is still to be written.
+    in its headers. `expires_at` is in ms since 1970, or NEVER. `slot` is the journal's: NOT_STORED, STORED with its
+    message, STORED_SHARED naming a content, STAGED for a transaction, or its index in the batch to be written next.
     """
 
     __slots__ = (
@@ -51,3 +52,7 @@ class QueueEntry:
         self.returns: i64 = 0
         self.shown: Message | None = None
         self.slot: i64 = NOT_STORED
+
+    def is_stored(self) -> bool:
+        """Whether a batch that was sealed has it."""
+        return self.slot == STORED or self.slot == STORED_SHARED

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
-from dispatchd.model.entry import NOT_STORED, STAGED, STORED, QueueEntry
+from dispatchd.amqp.message import Message
+from dispatchd.model.entry import NOT_STORED, STAGED, STORED, STORED_SHARED, QueueEntry
 from dispatchd.model.records import encode_content, encode_entry, entry_key, id_key
 from dispatchd.model.transaction import Transaction
 
@@ -43,10 +44,16 @@ class Changes:
 
 
 class Journal:
-    """Adds, deletes and marks since the last `seal`. Queue ids and positions are the queues' own."""
+    """Adds, deletes and marks since the last `seal`. Queue ids and positions are the queues' own.
 
-    def __init__(self, next_message_id: i64 = 1) -> None:
+    `references` has how many stored entries name each shared content; it is kept up to date from then on. With `shares`
+    false every entry gets its message written with it, whoever else has that.
+    """
+
+    def __init__(self, next_message_id: i64 = 1, references: dict[int, int] | None = None, shares: bool = True) -> None:
         self._next_message_id: i64 = next_message_id
+        self._shares: bool = shares
+        self._references: dict[int, int] = references if references is not None else {}
         self._adds: list[QueueEntry | None] = []
         self._queue_ids: list[i64] = []
         self._live_adds: i64 = 0
@@ -63,11 +70,6 @@ class Journal:
         """Store these entries of a durable queue."""
         slot: i64 = len(self._adds)
         for entry in entries:
-            message = entry.message
-            if message.queues > 1 and not message.message_id:
-                message.message_id = self._next_message_id
-                self._next_message_id += 1
-            message.stored_references += 1
             entry.slot = slot
             slot += 1
             self._adds.append(entry)
@@ -84,17 +86,33 @@ class Journal:
             entry.slot = NOT_STORED
             if slot == STAGED:
                 continue
-            message = entry.message
-            message.stored_references -= 1
-            if slot == STORED:
-                self._deleted_entries.append(entry_key(queue_id, entry.position))
-            else:
+            if slot >= 0:
                 self._adds[slot] = None
                 self._live_adds -= 1
                 self.cancelled += 1
-            if message.stored_references == 0 and message.content_stored:
-                message.content_stored = False
-                self._deleted_contents.append(id_key(message.message_id))
+                continue
+            self._deleted_entries.append(entry_key(queue_id, entry.position))
+            if slot == STORED_SHARED:
+                self._release(entry.message.message_id)
+
+    def delete_places(self, queue_id: i64, positions: list[int], contents: list[int]) -> None:
+        """Forget stored entries that nobody has in memory; `contents` are those that they name."""
+        for position in positions:
+            self._deleted_entries.append(entry_key(queue_id, position))
+        self.release(contents)
+
+    def release(self, contents: list[int]) -> None:
+        """Entries that named these contents are gone, with the queues that they were in."""
+        for content in contents:
+            self._release(content)
+
+    def _release(self, content: i64) -> None:
+        left = self._references[content] - 1
+        if left:
+            self._references[content] = left
+        else:
+            del self._references[content]
+            self._deleted_contents.append(id_key(content))
 
     def stage(
         self, transaction: Transaction, queue_id: i64, added: list[QueueEntry], deleted: list[QueueEntry]
@@ -178,13 +196,16 @@ class Journal:
             entry = self._adds[slot]
             if entry is None:
                 continue
-            entry.slot = STORED
-            message = entry.message
             key = entry_key(self._queue_ids[slot], entry.position)
-            if message.message_id and not message.content_stored:
-                message.content_stored = True
-                changes.contents.append((id_key(message.message_id), encode_content(message)))
-            changes.entries.append((key, encode_entry(entry)))
+            message = entry.message
+            if message.queues > 1 and self._shares:
+                entry.slot = STORED_SHARED
+                if self._is_first_to_name(message):
+                    changes.contents.append((id_key(message.message_id), encode_content(message)))
+                changes.entries.append((key, encode_entry(entry, message.message_id)))
+            else:
+                entry.slot = STORED
+                changes.entries.append((key, encode_entry(entry)))
         changes.deleted_entries = self._deleted_entries
         changes.deleted_contents = self._deleted_contents
         changes.marks = [(id_key(queue_id), id_key(position)) for queue_id, position in self._marks.items()]
@@ -199,3 +220,11 @@ class Journal:
         self._dropped_queues = []
         self._definitions = {}
         return changes
+
+    def _is_first_to_name(self, message: Message) -> bool:
+        if not message.message_id:
+            message.message_id = self._next_message_id
+            self._next_message_id += 1
+        references = self._references.get(message.message_id, 0)
+        self._references[message.message_id] = references + 1
+        return references == 0

@@ -2,13 +2,19 @@
 
 Entries leave a line from its head only, so whatever was delivered once stands before everything that never was.
 Requeued entries therefore wait in a small sorted list of their own in front: each is back at its original place.
+
+In a long line the middle may be on disk only: what is known of it are its places. In front of it stands what is needed
+soon, behind it what has come lately.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
+from mypy_extensions import i64
+
 from dispatchd.model.entry import QueueEntry
+from dispatchd.model.places import Places
 
 
 def _by_position_from_last(entry: QueueEntry) -> int:
@@ -16,26 +22,55 @@ def _by_position_from_last(entry: QueueEntry) -> int:
 
 
 class Line:
-    """Entries in the order of their positions."""
+    """Entries in the order of their positions.
+
+    `tail` is where new ones go: `ready` itself, unless there are entries on disk only (`paged`, `paged_bytes` of
+    bodies) behind it. Up to the position `leaving`, entries of the tail are about to be on disk only.
+    """
 
     def __init__(self) -> None:
-        self.ready: deque[QueueEntry] = deque()
         self.returned: list[QueueEntry] = []
+        self.ready: deque[QueueEntry] = deque()
+        self.paged: Places = Places()
+        self.paged_bytes: i64 = 0
+        self.tail: deque[QueueEntry] = self.ready
+        self.leaving: i64 = 0
 
     def __len__(self) -> int:
-        return len(self.ready) + len(self.returned)
+        behind = len(self.paged) + len(self.tail) if self.tail is not self.ready else 0
+        return len(self.ready) + len(self.returned) + behind
 
     def head(self) -> QueueEntry | None:
-        """The entry whose turn is next."""
+        """The entry whose turn is next; None if nothing waits, or the next one is on disk."""
         if self.returned:
             return self.returned[-1]
-        return self.ready[0] if self.ready else None
+        return self.ready[0] if self.ready or self._close_up() else None
 
     def pop(self) -> QueueEntry | None:
-        """Remove the head; None when nothing waits."""
+        """Remove the head; None if nothing waits, or the next one is on disk."""
         if self.returned:
             return self.returned.pop()
-        return self.ready.popleft() if self.ready else None
+        return self.ready.popleft() if self.ready or self._close_up() else None
+
+    def _close_up(self) -> bool:
+        """With nothing in front, and nothing on disk between, the tail moves up. Whether there is a head then."""
+        if self.tail is self.ready or len(self.paged):
+            return False
+        self.ready = self.tail
+        self.leaving = 0
+        return bool(self.ready)
+
+    def is_starved(self) -> bool:
+        """Whether the next entry is on disk only."""
+        return not self.returned and not self.ready and len(self.paged) > 0
+
+    def first_fresh(self) -> int:
+        """The position of the first entry that did not come back; 0 if there is none."""
+        if self.ready:
+            return self.ready[0].position
+        if len(self.paged):
+            return self.paged.first()
+        return self.tail[0].position if self.tail else 0
 
     def put_back(self, entries: list[QueueEntry]) -> None:
         """Take entries in that were here before."""
@@ -43,10 +78,80 @@ class Line:
         self.returned.sort(key=_by_position_from_last)
 
     def entries(self) -> list[QueueEntry]:
-        """What waits, from the head."""
-        return [*reversed(self.returned), *self.ready]
+        """What waits in memory, from the head."""
+        behind = self.tail if self.tail is not self.ready else ()
+        return [*reversed(self.returned), *self.ready, *behind]
 
-    def clear(self) -> None:
-        """Remove everything."""
+    def clear(self) -> Places:
+        """Remove everything; returns the places of what is on disk only."""
+        paged = self.paged
         self.returned.clear()
-        self.ready.clear()
+        self.ready = deque()
+        self.paged = Places()
+        self.paged_bytes = 0
+        self.tail = self.ready
+        self.leaving = 0
+        return paged
+
+    # Entries that are on disk only
+
+    def restore(self, paged: Places, paged_bytes: i64) -> None:
+        """Begin with these on disk only; what is taken in now comes behind them."""
+        if len(paged):
+            self.paged = paged
+            self.paged_bytes = paged_bytes
+            self.tail = deque()
+
+    def choose(self, keep: i64, keep_bytes: i64, least: i64, least_bytes: i64, most: i64) -> list[QueueEntry]:
+        """Entries that may leave memory once they are on disk: the oldest of the tail.
+
+        What stays in front has at least `keep` entries or `keep_bytes` of bodies. At least `least` entries that have
+        `least_bytes` of bodies are chosen, if there are so many, but never more than `most`.
+        """
+        if self.tail is self.ready:
+            self._divide(keep, keep_bytes)
+        chosen: list[QueueEntry] = []
+        size: i64 = 0
+        for entry in self.tail:
+            if len(chosen) == most or (len(chosen) >= least and size >= least_bytes):
+                break
+            chosen.append(entry)
+            size += entry.message.size
+        if chosen:
+            self.leaving = chosen[-1].position
+        return chosen
+
+    def _divide(self, keep: i64, keep_bytes: i64) -> None:
+        self.tail = self.ready
+        self.ready = deque()
+        size: i64 = 0
+        while self.tail and len(self.ready) < keep and size < keep_bytes:
+            entry = self.tail.popleft()
+            size += entry.message.size
+            self.ready.append(entry)
+
+    def page_out(self, most: i64) -> i64:
+        """Let at most so many of the chosen entries go, as far as they are stored. Returns how many that were."""
+        tail = self.tail
+        count: i64 = 0
+        while (
+            count < most
+            and tail is not self.ready
+            and tail
+            and tail[0].position <= self.leaving
+            and tail[0].is_stored()
+        ):
+            count += 1
+            entry = tail.popleft()
+            self.paged.append(entry.position)
+            self.paged_bytes += entry.message.size
+        if count < most:
+            self.leaving = 0
+        return count
+
+    def page_in(self, entries: list[QueueEntry], count: i64) -> None:
+        """The first `count` places were read, and are these entries now; those missing could not be read."""
+        self.paged.drop(count)
+        for entry in entries:
+            self.ready.append(entry)
+            self.paged_bytes -= entry.message.size

@@ -12,6 +12,7 @@ from dispatchd.amqp.properties import FLAG_EXPIRATION, FLAG_PRIORITY, decode_pro
 from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.expiration import expiration_of
 from dispatchd.model.line import Line
+from dispatchd.model.places import Places
 from dispatchd.model.queue_rules import NO_LIMIT, QueueRules
 
 if TYPE_CHECKING:
@@ -26,6 +27,13 @@ def _priority(consumer: Consumer) -> int:
     return consumer.priority
 
 
+def priority_of(header: bytes) -> int:
+    """The priority in a content header; without one it is 0."""
+    if not property_flags(header) & FLAG_PRIORITY:
+        return 0
+    return decode_properties(header).priority or 0
+
+
 class _Turns:
     """Consumers of one priority, who are served in turn."""
 
@@ -38,7 +46,8 @@ class _Turns:
 class Queue:
     """Ready entries and consumers. `ref` is the actor that owns it; it is what ledgers send settlements to.
 
-    `delivered_up_to`: everything up to this position was delivered once; `drained` counts what left, in publish credit.
+    `delivered_up_to`: everything up to this position was delivered once, up to `delivered_before` by an earlier run of
+    the broker. `drained` counts what left, in publish credit.
     """
 
     def __init__(self, ref: Any, durable: bool, last_position: i64 = 0, rules: QueueRules | None = None) -> None:
@@ -54,6 +63,7 @@ class Queue:
         self.ready_bytes: i64 = 0
         self.last_position: i64 = last_position
         self.delivered_up_to: i64 = 0
+        self.delivered_before: i64 = 0
         self.published: i64 = 0
         self.delivered: i64 = 0
         self.redelivered: i64 = 0
@@ -71,7 +81,7 @@ class Queue:
 
     def enqueue(self, messages: list[Message], now: i64 = 0) -> list[QueueEntry]:
         """Take messages in at the tail, at the time `now` (ms); returns the entries that have to be stored."""
-        ready = self.line.ready
+        tail = self.line.tail
         has_priorities = len(self.lines) > 1
         ttl = self.rules.message_ttl
         ref = self.ref
@@ -85,9 +95,9 @@ class Queue:
             if ttl != NO_LIMIT or property_flags(message.header) & FLAG_EXPIRATION:
                 entry.expires_at = self._expiry(message, now)
             if has_priorities:
-                self._line_of(message).ready.append(entry)
+                self._line_of(message).tail.append(entry)
             else:
-                ready.append(entry)
+                tail.append(entry)
             size += message.size
             if durable and message.persistent:
                 stored.append(entry)
@@ -106,17 +116,27 @@ class Queue:
 
     def _line_of(self, message: Message) -> Line:
         """The line of a message's priority; without one it has the lowest, above the queue's highest it has that."""
-        priority = 0
-        if property_flags(message.header) & FLAG_PRIORITY:
-            priority = decode_properties(message.header).priority or 0
-        return self.lines[min(priority, len(self.lines) - 1)]
+        return self.lines[min(priority_of(message.header), len(self.lines) - 1)]
+
+    def keep_paged(self, old: Queue) -> None:
+        """Take over what the queue of a failed actor has on disk only, before `restore`."""
+        for line, old_line in zip(self.lines, old.lines, strict=True):
+            line.restore(old_line.paged, old_line.paged_bytes)
+            self.ready_bytes += old_line.paged_bytes
+
+    def restore_paged(self, priority: int, paged: Places, paged_bytes: i64) -> None:
+        """Take in what is on disk only, in a queue that is still empty; without priorities `priority` is 0."""
+        self.lines[priority].restore(paged, paged_bytes)
+        self.ready_bytes += paged_bytes
+        self.last_position = max(self.last_position, paged.last())
 
     def restore(self, entries: list[QueueEntry]) -> None:
-        """Take in entries that have their place already, in order: a recovered queue, or one whose actor failed."""
+        """Take in entries that have their place already, in order: the queue of an actor that failed."""
         has_priorities = len(self.lines) > 1
         for entry in entries:
             line = self._line_of(entry.message) if has_priorities else self.line
-            line.ready.append(entry)
+            in_front = line.tail is line.ready or entry.position < line.paged.first()
+            (line.ready if in_front else line.tail).append(entry)
             self.ready_bytes += entry.message.size
             self.last_position = max(self.last_position, entry.position)
 
@@ -135,6 +155,7 @@ class Queue:
         self._expired = old._expired
         self.unacked = old.unacked
         self.delivered_up_to = old.delivered_up_to
+        self.delivered_before = old.delivered_before
         self.published = old.published
         self.delivered = old.delivered
         self.redelivered = old.redelivered
@@ -167,7 +188,7 @@ class Queue:
         else:
             for line in reversed(self.lines):
                 entry = line.pop()
-                if entry is not None:
+                if entry is not None or line.is_starved():
                     break
         if entry is not None:
             self.ready_bytes -= entry.message.size
@@ -177,8 +198,9 @@ class Queue:
         """With priorities, what was delivered ends before the first entry of any line that never was."""
         up_to = self.last_position
         for line in self.lines:
-            if line.ready:
-                up_to = min(up_to, line.ready[0].position - 1)
+            first: i64 = line.first_fresh()
+            if first:
+                up_to = min(up_to, first - 1)
         return max(up_to, self.delivered_up_to)
 
     # What has to go
@@ -332,21 +354,16 @@ class Queue:
             entry.consumer = None
         return True
 
-    def purge(self) -> list[QueueEntry]:
-        """Remove everything that is ready; what is unacknowledged stays out."""
+    def purge(self) -> tuple[list[QueueEntry], list[Places]]:
+        """Remove everything that is ready: entries in memory, and places on disk. What is unacknowledged stays out."""
         purged = self.entries()
-        for line in self.lines:
-            line.clear()
+        paged = [line.clear() for line in self.lines]
         self.ready_bytes = 0
-        return purged
+        return purged, paged
 
     def entries(self) -> list[QueueEntry]:
-        """What is ready, in the order in which it would be delivered."""
+        """What is ready and in memory, in the order in which it would be delivered."""
         return [entry for line in reversed(self.lines) for entry in line.entries()]
-
-    def shared_entries(self) -> list[QueueEntry]:
-        """Ready entries whose message is stored on its own, or will be, because other queues have it too."""
-        return [entry for entry in self.entries() if entry.message.message_id or entry.message.queues > 1]
 
     def add_consumer(self, consumer: Consumer) -> None:
         """Let a consumer take part; among equals it is served after those that were there before."""

@@ -24,6 +24,7 @@ from dispatchd.model.arguments import (
 
 NO_LIMIT: Final = -1
 
+LAZY: Final = "lazy"
 DROP_HEAD: Final = "drop-head"
 REJECT_PUBLISH: Final = "reject-publish"
 REJECT_PUBLISH_DLX: Final = "reject-publish-dlx"
@@ -43,6 +44,7 @@ class QueueRules:
         self.dead_letter_routing_key: str | None = arguments.get("x-dead-letter-routing-key")
         self.delivery_limit: i64 = arguments.get("x-delivery-limit", NO_LIMIT)
         self.max_priority: i64 = arguments.get("x-max-priority", 0)
+        self.lazy: bool = arguments.get("x-queue-mode") == LAZY
         self.single_active_consumer: bool = arguments.get("x-single-active-consumer", False)
 
     @property
@@ -112,7 +114,7 @@ def _overflow(value: Any, arguments: dict[str, Any]) -> str:
 
 
 def _mode(value: Any, arguments: dict[str, Any]) -> str:
-    known = value in ("default", "lazy")
+    known = value in ("default", LAZY)
     return _text(value, arguments) or ("" if known else f"\"unsupported queue mode '{value}'\"")
 
 

@@ -19,6 +19,7 @@ WHOLE: Final = 0
 SHARED: Final = 1
 EXPIRING: Final = 2  # beside one of the two
 _EXPIRING_HEAD_SIZE: Final = 9
+_ID_SIZE: Final = 8
 _ADDRESS_AND_HEADER_SIZES: Final = 6
 
 
@@ -62,20 +63,19 @@ def encode_content(message: Message) -> bytes:
     return out.getvalue()
 
 
-def encode_entry(entry: QueueEntry) -> bytes:
-    """An entry's value: its kind, when it expires if it does, and its message, or the id of a shared one."""
-    message = entry.message
-    kind = SHARED if message.message_id else WHOLE
+def encode_entry(entry: QueueEntry, content: i64 = 0) -> bytes:
+    """An entry's value: its kind, when it expires if it does, and its message, or the id of its shared `content`."""
+    kind = SHARED if content else WHOLE
     out = BytesWriter()
     if entry.expires_at == NEVER:
         out.append(kind)
     else:
         out.append(kind | EXPIRING)
         write_i64_be(out, entry.expires_at)
-    if message.message_id:
-        write_i64_be(out, message.message_id)
+    if content:
+        write_i64_be(out, content)
     else:
-        _write_content(out, message)
+        _write_content(out, entry.message)
     return out.getvalue()
 
 
@@ -94,23 +94,49 @@ def entry_head(data: bytes) -> tuple[int, int, int]:
     return kind, read_i64_be(data, 1), _EXPIRING_HEAD_SIZE
 
 
+def _body_at(data: bytes, at: i64) -> i64:
+    size: i64 = len(data)
+    if size < at + _ADDRESS_AND_HEADER_SIZES:
+        raise ValueError(f"a stored message of {size} bytes is too short")
+    header_size: i64 = i64(read_i32_be(data, at + 2))
+    body_at: i64 = at + _ADDRESS_AND_HEADER_SIZES + _address_size(data, at) + header_size
+    if header_size < 0 or body_at > size:
+        raise ValueError(f"a stored message of {size} bytes claims more than it has")
+    return body_at
+
+
+def _address_size(data: bytes, at: i64) -> i64:
+    return i64(read_i16_be(data, at)) & 0xFFFF
+
+
+def body_size(data: bytes, at: i64) -> int:
+    """How many octets the body of the message at `at` has. Raises ValueError when the sizes in it don't fit."""
+    return len(data) - _body_at(data, at)
+
+
+def content_header(data: bytes, at: i64) -> tuple[bytes, int]:
+    """The content header of the message at `at`, and how many octets its body has. Raises ValueError as above."""
+    body_at = _body_at(data, at)
+    return data[at + _ADDRESS_AND_HEADER_SIZES + _address_size(data, at) : body_at], len(data) - body_at
+
+
 def decode_content(data: bytes, at: i64 = 0) -> Message:
     """The message in a content's value, or in a whole entry's behind its head.
 
     Raises ValueError when the sizes in it don't fit.
     """
-    size: i64 = len(data)
-    if size < at + _ADDRESS_AND_HEADER_SIZES:
-        raise ValueError(f"a stored message of {size} bytes is too short")
-    address_size: i64 = i64(read_i16_be(data, at)) & 0xFFFF
-    header_size: i64 = i64(read_i32_be(data, at + 2))
-    header_at: i64 = at + _ADDRESS_AND_HEADER_SIZES + address_size
-    body_at: i64 = header_at + header_size
-    if header_size < 0 or body_at > size:
-        raise ValueError(f"a stored message of {size} bytes claims more than it has")
+    body_at = _body_at(data, at)
+    header_at: i64 = at + _ADDRESS_AND_HEADER_SIZES + _address_size(data, at)
     address = data[at + _ADDRESS_AND_HEADER_SIZES : header_at]
     header = data[header_at:body_at]
     exchange, routing_key = split_address(address)
     message = Message(exchange, routing_key, address, header, data[body_at:])
     message.persistent = is_persistent(header)
     return message
+
+
+def shared_content(data: bytes, at: i64) -> int:
+    """The id of the content that an entry names behind its head. Raises ValueError if there is none."""
+    if len(data) != at + _ID_SIZE:
+        raise ValueError(f"expected the id of a content, got {len(data) - at} bytes")
+    return read_i64_be(data, at)

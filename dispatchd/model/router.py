@@ -48,8 +48,8 @@ class Publishing:
         self.is_accepted = False  # every queue has it
         self.is_settled = False  # and every one that stores it has it on disk
         self.refused: list[Message] = []  # to be confirmed with nack
-        self.remembered_by: list[Any] | None = None  # exchanges that would take it for a duplicate if it came again
         self.transaction: Transaction | None = None  # of which it is a part
+        self.remembered_by: list[Any] | None = None  # exchanges that would take it for a duplicate if it came again
 
 
 class Router:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
-from dispatchd.amqp.message import Message
 from dispatchd.model.journal import Changes
+from dispatchd.model.residency import StoredEntry
+from dispatchd.model.store_index import QueueIndex
+
+StoredHead = tuple[int, bytes, int, int]
 
 
 class StoreError(Exception):
@@ -30,25 +33,37 @@ class StoreFull(StoreError):  # noqa: N818
 class Recovered:
     """What an earlier run left behind.
 
-    `queues` maps a queue's id to its entries as (position, message), in order; a message that several queues share is
-    one object in all of them. `marks` maps a queue's id to the position up to which it delivered. Both may name
-    queues that no definition knows any more. `next_message_id` and `next_queue_id` are above every id found in
-    contents, entries and marks; ids inside `definitions` are the caller's to read. `expiries` has, by queue id and
-    position, when entries expire that do, in ms since 1970.
+    `queues` maps a queue's id to its entries, which stay on disk until they are read; `references` maps the id of each
+    content that queues share to the number of entries that name it. `marks` maps a queue's id to the position up to
+    which it delivered. All may name queues that no definition knows any more. `next_message_id` and `next_queue_id` are
+    above every id found in contents, entries and marks; ids inside `definitions` are the caller's to read.
     """
 
     definitions: dict[bytes, bytes]
-    queues: dict[int, list[tuple[int, Message]]]
+    queues: dict[int, QueueIndex]
+    references: dict[int, int]
     marks: dict[int, int]
     next_message_id: int
     next_queue_id: int
-    expiries: dict[int, dict[int, int]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Dropped:
+    """What a commit came upon in dropped queues.
+
+    `contents` has the ids of those that their entries named, once for each entry; `unfinished` the keys of the queues
+    of which more is left than fits one commit: they are to be dropped again.
+    """
+
+    contents: list[int]
+    unfinished: list[bytes]
 
 
 class Store(Protocol):
     """Where definitions, persistent messages and delivery marks outlive the broker.
 
-    All methods block. `recover` is called once, before the first `commit`; commits come one at a time.
+    All methods block. `recover` is called once, before the first `commit`; commits come one at a time. `read`, `heads`
+    and `shared` may be called from any thread, also during a commit.
     """
 
     @property
@@ -56,12 +71,21 @@ class Store(Protocol):
         """What the administrator calls it: "lmdb" or "memory"."""
 
     def recover(self) -> Recovered:
-        """Read everything, and drop contents that no entry names.
+        """Find out what there is, and drop contents that no entry names.
 
-        Raises StoreDamaged if a record cannot be read or names a content that is missing.
+        Raises StoreDamaged if a record makes no sense or names a content that is missing.
         """
 
-    def commit(self, changes: Changes) -> None:
+    def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
+        """The entries at these positions, without those that are missing. Raises StoreDamaged for one without sense."""
+
+    def heads(self, queue_id: int) -> Iterator[StoredHead]:
+        """Position, content header, octets of the body and expiry of each entry, in order; not while commits come."""
+
+    def shared(self, queue_id: int, positions: list[int]) -> list[int]:
+        """The ids of the contents that the entries at these positions name, as far as they name one."""
+
+    def commit(self, changes: Changes) -> Dropped:
         """Write one batch: all of it, durable when this returns, or nothing.
 
         Removals come first, so what the same batch adds again stays. Removing what is not there is no error, and the

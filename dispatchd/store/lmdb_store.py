@@ -7,21 +7,26 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
+from itertools import takewhile
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import lmdb
 
 from dispatchd.model.journal import Changes
-from dispatchd.model.records import id_key
+from dispatchd.model.records import entry_key, id_key
+from dispatchd.model.residency import StoredEntry
 from dispatchd.store.data_file import DATA_FILE, claim_directory, create_data_file, damaged, verify_data_file
 from dispatchd.store.headroom import adds, keep_spare, map_size_for
-from dispatchd.store.interface import Recovered, StoreError, StoreFull, StoreTooNew
-from dispatchd.store.recovery import rebuild
+from dispatchd.store.interface import Dropped, Recovered, StoredHead, StoreError, StoreFull, StoreTooNew
+from dispatchd.store.recovery import Contents, content_named_by, index, read_entry, read_head
 
 FORMAT: Final = b"1"
 DEFAULT_MAP_SIZE: Final = 1 << 40
 """Bytes that a store may take. Address space, not memory or disk; growing later would invalidate readers."""
+
+ROWS_DROPPED_IN_ONE_COMMIT: Final = 10_000
+"""Of deleted queues: some 20 ms in which nobody else's commit can begin."""
 
 _DATABASES: Final = (b"meta", b"definitions", b"entries", b"contents", b"marks")
 _FORMAT_KEY: Final = b"format"
@@ -37,6 +42,8 @@ class LmdbStore:
     """
 
     kind: Final = "lmdb"
+    _is_synced: ClassVar[bool] = True
+    _begins_empty: ClassVar[bool] = False
 
     def __init__(self, directory: str | Path, map_size: int = DEFAULT_MAP_SIZE) -> None:
         """Open the store in `directory`, or make it. Additions end at `map_size` bytes of pages in use.
@@ -49,6 +56,8 @@ class LmdbStore:
         self._lock = claim_directory(self._directory)
         try:
             with self._errors("opened"):
+                if self._begins_empty:
+                    self._data.unlink(missing_ok=True)
                 if not self._data.exists():
                     create_data_file(self._directory, self._fill)
                 verify_data_file(self._data)
@@ -64,20 +73,57 @@ class LmdbStore:
             contents = iter(transaction.cursor(self._contents))
             entries = iter(transaction.cursor(self._entries))
             marks = iter(transaction.cursor(self._marks))
-            recovered, orphans = rebuild(definitions, contents, entries, marks)
+            recovered, orphans = index(definitions, contents, entries, marks)
         with suppress(StoreFull), self._errors("written"), self._environment.begin(write=True) as transaction:
             _delete(transaction.cursor(self._contents), map(id_key, orphans))
         return recovered
 
-    def commit(self, changes: Changes) -> None:
+    def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
+        """See `Store.read`."""
+        with self._errors("read"), self._environment.begin() as transaction:
+            rows = self._rows(transaction, queue_id, positions)
+            contents = self._reader_of_contents(transaction)
+            return [read_entry(queue_id, position, value, contents) for position, value in rows]
+
+    def heads(self, queue_id: int) -> Iterator[StoredHead]:
+        """See `Store.heads`."""
+        prefix = id_key(queue_id)
+        with self._errors("read"), self._environment.begin() as transaction:
+            cursor = transaction.cursor(self._entries)
+            contents = self._reader_of_contents(transaction)
+            if cursor.set_range(prefix):
+                for key, value in takewhile(lambda row: row[0].startswith(prefix), cursor):
+                    yield read_head(key, value, contents)
+
+    def shared(self, queue_id: int, positions: list[int]) -> list[int]:
+        """See `Store.shared`."""
+        with self._errors("read"), self._environment.begin() as transaction:
+            named = (content_named_by(value) for _, value in self._rows(transaction, queue_id, positions))
+            return [content for content in named if content is not None]
+
+    def _rows(
+        self, transaction: lmdb.Transaction[bytes], queue_id: int, positions: list[int]
+    ) -> Iterator[tuple[int, bytes]]:
+        for position in positions:
+            value = transaction.get(entry_key(queue_id, position), db=self._entries)
+            if value is not None:
+                yield position, value
+
+    def _reader_of_contents(self, transaction: lmdb.Transaction[bytes]) -> Contents:
+        return lambda content_id: transaction.get(id_key(content_id), db=self._contents)
+
+    def commit(self, changes: Changes) -> Dropped:
         """See `Store.commit`."""
         with self._errors("written"), self._environment.begin(write=True) as transaction:
+            _delete(transaction.cursor(self._entries), changes.deleted_entries)
+            dropped = self._drop(transaction, changes.dropped_queues)
             self._write(transaction, changes)
             if adds(changes):
                 used = self._bytes_used(transaction)
                 if used > self._map_size:
                     raise lmdb.MapFullError("commit")
                 keep_spare(self._data, used)
+        return dropped
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -128,7 +174,13 @@ class LmdbStore:
             raise
 
     def _environment_at(self, directory: Path) -> lmdb.Environment:
-        return lmdb.open(str(directory), map_size=map_size_for(self._map_size), max_dbs=len(_DATABASES), mode=0o600)
+        return lmdb.open(
+            str(directory),
+            map_size=map_size_for(self._map_size),
+            max_dbs=len(_DATABASES),
+            mode=0o600,
+            sync=self._is_synced,
+        )
 
     def _check_format(self) -> None:
         meta = self._environment.open_db(b"meta", create=False)
@@ -140,14 +192,29 @@ class LmdbStore:
             wrong = f"{self._data}: written in format {found.decode()}, expected format {FORMAT.decode()}"
             raise StoreTooNew(f"{wrong}; use the version of dispatchd that wrote it")
 
+    def _drop(self, transaction: lmdb.Transaction[bytes], queues: list[bytes]) -> Dropped:
+        """Remove rows of these queues, so many that others do not wait long for their commit."""
+        cursor = transaction.cursor(self._entries)
+        dropped = Dropped([], [])
+        left = ROWS_DROPPED_IN_ONE_COMMIT
+        for queue in queues:
+            found = cursor.set_range(queue)
+            while found and left and cursor.key().startswith(queue):
+                content = content_named_by(cursor.value())
+                if content is not None:
+                    dropped.contents.append(content)
+                cursor.delete()
+                left -= 1
+                found = bool(cursor.key())
+            if found and cursor.key().startswith(queue):
+                dropped.unfinished.append(queue)
+        return dropped
+
     def _write(self, transaction: lmdb.Transaction[bytes], changes: Changes) -> None:
         entries = transaction.cursor(self._entries)
         contents = transaction.cursor(self._contents)
-        for queue in changes.dropped_queues:
-            _delete_range(entries, queue)
         marks = transaction.cursor(self._marks)
         _delete(marks, changes.dropped_queues)
-        _delete(entries, changes.deleted_entries)
         _delete(contents, changes.deleted_contents)
         definitions = transaction.cursor(self._definitions)
         for key, record in changes.definitions.items():
@@ -179,18 +246,17 @@ class LmdbStore:
             raise damaged(self._data, str(error)) from error
 
 
+class ScratchStore(LmdbStore):
+    """The same for what only has to leave memory: empty whenever it is opened, and never synced."""
+
+    _is_synced: ClassVar[bool] = False
+    _begins_empty: ClassVar[bool] = True
+
+
 def _delete(cursor: lmdb.Cursor[bytes], keys: Iterable[bytes]) -> None:
     for key in keys:
         if cursor.set_key(key):
             cursor.delete()
-
-
-def _delete_range(cursor: lmdb.Cursor[bytes], prefix: bytes) -> None:
-    """Remove all rows whose key begins with `prefix`; a delete leaves the cursor on the next row."""
-    found = cursor.set_range(prefix)
-    while found and cursor.key().startswith(prefix):
-        cursor.delete()
-        found = bool(cursor.key())
 
 
 def _put(cursor: lmdb.Cursor[bytes], rows: list[tuple[bytes, bytes]]) -> None:

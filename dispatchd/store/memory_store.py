@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 from dispatchd.model.journal import Changes
-from dispatchd.model.records import id_key
-from dispatchd.store.interface import Recovered
-from dispatchd.store.recovery import rebuild
+from dispatchd.model.records import entry_key, id_key
+from dispatchd.model.residency import StoredEntry
+from dispatchd.store.interface import Dropped, Recovered, StoreDamaged, StoredHead
+from dispatchd.store.recovery import content_named_by, index, read_entry, read_head
 
 _QUEUE_KEY_SIZE = 8
 
@@ -28,20 +30,51 @@ class MemoryStore:
         """See `Store.recover`."""
         entries = (row for queue in sorted(self._queues) for row in sorted(self._queues[queue].items()))
         definitions = dict(self._definitions)
-        recovered, orphans = rebuild(definitions, self._contents.items(), entries, self._marks.items())
+        recovered, orphans = index(definitions, self._contents.items(), entries, self._marks.items())
         for message_id in orphans:
             self._remove(self._contents, id_key(message_id))
         return recovered
 
-    def commit(self, changes: Changes) -> None:
+    def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
+        """See `Store.read`."""
+        rows = self._rows(queue_id, positions)
+        try:
+            return [read_entry(queue_id, position, value, self._content) for position, value in rows]
+        except ValueError as error:
+            raise StoreDamaged(f"damaged: {error}, expected a whole record") from error
+
+    def heads(self, queue_id: int) -> Iterator[StoredHead]:
+        """See `Store.heads`."""
+        for key, value in sorted(self._queues.get(id_key(queue_id), {}).items()):
+            yield read_head(key, value, self._content)
+
+    def shared(self, queue_id: int, positions: list[int]) -> list[int]:
+        """See `Store.shared`."""
+        named = (content_named_by(value) for _, value in self._rows(queue_id, positions))
+        return [content for content in named if content is not None]
+
+    def _rows(self, queue_id: int, positions: list[int]) -> Iterator[tuple[int, bytes]]:
+        queue = self._queues.get(id_key(queue_id), {})
+        for position in positions:
+            value = queue.get(entry_key(queue_id, position))
+            if value is not None:
+                yield position, value
+
+    def _content(self, content_id: int) -> bytes | None:
+        return self._contents.get(id_key(content_id))
+
+    def commit(self, changes: Changes) -> Dropped:
         """See `Store.commit`."""
+        for key in changes.deleted_entries:
+            self._remove(self._queues.get(key[:_QUEUE_KEY_SIZE], {}), key)
+        released: list[int] = []
         for queue in changes.dropped_queues:
-            for key in list(self._queues.get(queue, ())):
+            for key, value in list(self._queues.get(queue, {}).items()):
+                content = content_named_by(value)
+                released.extend([] if content is None else [content])
                 self._remove(self._queues[queue], key)
             self._queues.pop(queue, None)
             self._remove(self._marks, queue)
-        for key in changes.deleted_entries:
-            self._remove(self._queues.get(key[:_QUEUE_KEY_SIZE], {}), key)
         for key in changes.deleted_contents:
             self._remove(self._contents, key)
         for key, record in changes.definitions.items():
@@ -56,6 +89,7 @@ class MemoryStore:
         for key, value in changes.marks:
             if key not in changes.dropped_queues:
                 self._put(self._marks, key, value)
+        return Dropped(released, [])
 
     def close(self) -> None:
         """See `Store.close`."""

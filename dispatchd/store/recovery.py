@@ -1,76 +1,97 @@
-"""From the records of a store back to messages in queues. References are counted here, never trusted from disk."""
+"""From the records of a store back to entries of queues: what there is at start, and single entries later on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Final
 
 from dispatchd.amqp.errors import AmqpError
-from dispatchd.amqp.message import Message
-from dispatchd.model.entry import NEVER
-from dispatchd.model.records import SHARED, decode_content, entry_head, read_id, split_entry_key
-from dispatchd.store.interface import Recovered
+from dispatchd.model.records import (
+    SHARED,
+    content_header,
+    decode_content,
+    entry_head,
+    read_id,
+    shared_content,
+    split_entry_key,
+)
+from dispatchd.model.residency import StoredEntry
+from dispatchd.model.store_index import StoreIndex
+from dispatchd.store.interface import Recovered, StoredHead
 
 Rows = Iterable[tuple[bytes, bytes]]
+Contents = Callable[[int], bytes | None]
+"""From the id of a content to its value."""
 
-_ID_SIZE = 8
-_ENTRY_KEY_SIZE = 16
+_ID_SIZE: Final = 8
+_ROWS_AT_ONCE: Final = 10_000
 
 
-def rebuild(definitions: dict[bytes, bytes], contents: Rows, entries: Rows, marks: Rows) -> tuple[Recovered, list[int]]:
+def index(definitions: dict[bytes, bytes], contents: Rows, entries: Rows, marks: Rows) -> tuple[Recovered, list[int]]:
     """What the rows of a store mean, and the ids of the contents that no entry names.
 
     `entries` come in the order of their keys. Raises ValueError naming the first record that makes no sense.
     """
-    shared = dict(_read_content(key, value) for key, value in contents)
-    next_message_id = max(shared, default=0) + 1
-    queues: dict[int, list[tuple[int, Message]]] = {}
-    expiries: dict[int, dict[int, int]] = {}
-    for key, value in entries:
-        queue_id, position = _read_entry_key(key)
-        try:
-            message, expires_at = _read_entry(value, shared)
-        except (ValueError, AmqpError) as error:
-            raise ValueError(f"entry {position} of queue {queue_id}: {error}") from None
-        message.queues += 1
-        message.stored_references += 1
-        queues.setdefault(queue_id, []).append((position, message))
-        if expires_at != NEVER:
-            expiries.setdefault(queue_id, {})[position] = expires_at
+    found = StoreIndex()
+    for rows in _batches(contents):
+        found.add_contents(rows)
+    for rows in _batches(entries):
+        found.add_entries(rows)
     delivered = dict(_read_mark(key, value) for key, value in marks)
-    next_queue_id = max(max(queues, default=0), max(delivered, default=0)) + 1
-    orphans = [message_id for message_id, message in shared.items() if not message.stored_references]
-    return Recovered(definitions, queues, delivered, next_message_id, next_queue_id, expiries), orphans
+    next_queue_id = max(max(found.queues, default=0), max(delivered, default=0)) + 1
+    recovered = Recovered(
+        definitions, found.queues, found.references, delivered, int(found.last_content) + 1, next_queue_id
+    )
+    return recovered, found.orphans()
 
 
-def _read_content(key: bytes, value: bytes) -> tuple[int, Message]:
-    if len(key) != _ID_SIZE:
-        raise ValueError(f"the key of a content has {_ID_SIZE} bytes, got {len(key)}")
-    message_id = read_id(key)
+def _batches(rows: Rows) -> Iterator[list[tuple[bytes, bytes]]]:
+    remaining = iter(rows)
+    while batch := list(islice(remaining, _ROWS_AT_ONCE)):
+        yield batch
+
+
+def read_entry(queue_id: int, position: int, value: bytes, contents: Contents) -> StoredEntry:
+    """One entry. Raises ValueError, naming it, if it makes no sense or names a content that is missing."""
     try:
-        message = decode_content(value)
+        kind, expires_at, at = entry_head(value)
+        if kind != SHARED:
+            return position, decode_content(value, at), expires_at
+        message = decode_content(_content(shared_content(value, at), contents))
+        message.message_id = shared_content(value, at)
     except (ValueError, AmqpError) as error:
-        raise ValueError(f"content {message_id}: {error}") from None
-    message.message_id = message_id
-    message.content_stored = True
-    return message_id, message
+        raise ValueError(f"entry {position} of queue {queue_id}: {error}") from None
+    else:
+        return position, message, expires_at
 
 
-def _read_entry_key(key: bytes) -> tuple[int, int]:
-    if len(key) != _ENTRY_KEY_SIZE:
-        raise ValueError(f"the key of an entry has {_ENTRY_KEY_SIZE} bytes, got {len(key)}")
-    return split_entry_key(key)
+def read_head(key: bytes, value: bytes, contents: Contents) -> StoredHead:
+    """One entry without its body. Raises ValueError, naming it, if it makes no sense."""
+    queue_id, position = split_entry_key(key)
+    try:
+        kind, expires_at, at = entry_head(value)
+        if kind == SHARED:
+            header, size = content_header(_content(shared_content(value, at), contents), 0)
+        else:
+            header, size = content_header(value, at)
+    except ValueError as error:
+        raise ValueError(f"entry {position} of queue {queue_id}: {error}") from None
+    else:
+        return position, header, size, expires_at
 
 
-def _read_entry(value: bytes, shared: dict[int, Message]) -> tuple[Message, int]:
-    kind, expires_at, at = entry_head(value)
-    if kind != SHARED:
-        return decode_content(value, at), expires_at
-    if len(value) != at + _ID_SIZE:
-        raise ValueError(f"expected the id of a content, got {len(value) - at} bytes")
-    message = shared.get(read_id(value, at))
-    if message is None:
-        raise ValueError(f"names content {read_id(value, at)}, which is missing")
-    return message, expires_at
+def content_named_by(value: bytes) -> int | None:
+    """The id of the content that an entry names, if it names one. Raises ValueError if it makes no sense."""
+    kind, _, at = entry_head(value)
+    return shared_content(value, at) if kind == SHARED else None
+
+
+def _content(content_id: int, contents: Contents) -> bytes:
+    value = contents(content_id)
+    if value is None:
+        raise ValueError(f"names content {content_id}, which is missing")
+    return value
 
 
 def _read_mark(key: bytes, value: bytes) -> tuple[int, int]:

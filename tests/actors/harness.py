@@ -19,11 +19,15 @@ from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush
 from dispatchd.actors.persistence import PersistenceActor
+from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor, Ref, System
 from dispatchd.actors.session import Limits
+from dispatchd.actors.storage import RESIDENT
 from dispatchd.amqp.frame_parser import ChannelInput, FrameParser
+from dispatchd.amqp.message import Message
 from dispatchd.amqp.methods import METHODS, Method
 from dispatchd.model.flow import Outlet
+from dispatchd.model.residency import Residency
 from dispatchd.store.interface import Store
 from dispatchd.store.memory_store import MemoryStore
 
@@ -127,9 +131,12 @@ def published(
     persistent: bool = False,
     reply_to: str | None = None,
     headers: Any = None,
+    priority: int | None = None,
 ) -> list[Any]:
     """The frames of one basic.publish."""
-    properties = spec.Basic.Properties(delivery_mode=2 if persistent else 1, reply_to=reply_to, headers=headers)
+    properties = spec.Basic.Properties(
+        delivery_mode=2 if persistent else 1, reply_to=reply_to, headers=headers, priority=priority
+    )
     frames: list[Any] = [
         spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory, immediate=immediate),
         ContentHeader(0, len(body), properties),
@@ -184,28 +191,47 @@ def settle(system: System) -> None:
 
 
 def _is_busy(actor: Actor) -> bool:
+    if isinstance(actor, PersistenceActor) and actor.reads:
+        return True
     return actor.handling is not None or (len(actor.actor_inbox) > 0 and actor.actor_inbox.permits is None)
 
 
 class World:
     """A whole broker in memory, without ports."""
 
-    def __init__(self, store: Store | None = None, coalesce_seconds: float = 0.01) -> None:
+    def __init__(
+        self, store: Store | None = None, coalesce_seconds: float = 0.01, resident: Residency = RESIDENT
+    ) -> None:
         self.system = System()
         self.store = store or MemoryStore()
+        self.scratch = MemoryStore()
         credentials = Credentials({}, guest_from_anywhere=False)
-        self.broker = BrokerActor(self.system, self.store, credentials, Limits(2047, FRAME_MAX, 60), coalesce_seconds)
+        limits = Limits(2047, FRAME_MAX, 60)
+        self.broker = BrokerActor(
+            self.system, self.store, self.scratch, credentials, limits, coalesce_seconds, resident
+        )
         self.ref = self.broker.begin()
 
     def settle(self) -> None:
         settle(self.system)
 
     def flush(self) -> None:
-        """Return when everything so far is in the store."""
+        """Return when everything so far is in the stores."""
         self.settle()
-        flushed: Any = self.broker.persistence.ask(Flush(), timeout=WAIT_SECONDS)
-        assert flushed.wait(WAIT_SECONDS)
+        for actor in (self.broker.persistence, self.broker.scratch):
+            flushed: Any = actor.ask(Flush(), timeout=WAIT_SECONDS)
+            assert flushed.wait(WAIT_SECONDS)
         self.settle()
+
+    def ready(self, name: str) -> list[tuple[int, Message]]:
+        """Position and message of all that is ready in a queue, wherever it is, in the order of positions."""
+        actor = self.actor(QueueActor, name)
+        found = [(entry.position, entry.message) for entry in actor._queue.entries()]
+        for line in actor._queue.lines:
+            for store in (self.store, self.scratch):
+                rows = store.read(actor._definition.queue_id, line.paged.head(len(line.paged)))
+                found += [(position, message) for position, message, _ in rows]
+        return sorted(found, key=lambda pair: pair[0])
 
     def actor(self, kind: type[SomeActor], name: str = "") -> SomeActor:
         """The one actor of this kind, with this name if there are several."""
@@ -219,7 +245,7 @@ class World:
 
     @property
     def persistence(self) -> PersistenceActor:
-        return self.actor(PersistenceActor)
+        return self.actor(PersistenceActor, f"persistence ({self.store.kind})")
 
     def end(self) -> None:
         for actor in list(self.system.actors.values()):

@@ -10,6 +10,7 @@ from actors.harness import WAIT_SECONDS, Client, World, failing, settle, wait_un
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
+from unit.store.batches import contents_of
 
 from dispatchd.actors import alarm, delayed_exchange
 from dispatchd.actors.delayed_exchange import DUE_IN_ONE_TURN, DelayedExchangeActor, DelayOver
@@ -258,7 +259,7 @@ def test_a_duplicate_is_dropped_and_what_is_due_is_none(world: World, client: Cl
 
 def entries(store: MemoryStore) -> list[bytes]:
     """The bodies of everything in the store."""
-    return sorted(message.body for queue in store.recover().queues.values() for _, message in queue)
+    return sorted(body for queue in contents_of(store).values() for _, body in queue)
 
 
 @pytest.fixture

@@ -31,10 +31,10 @@ from dispatchd.amqp import methods as m
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
 from dispatchd.model.entry import QueueEntry
-from dispatchd.model.journal import Changes
+from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.router import Publishing
 from dispatchd.model.transaction import Transaction
-from dispatchd.store.interface import StoreError, StoreFull
+from dispatchd.store.interface import Dropped, StoreError, StoreFull
 from dispatchd.store.memory_store import MemoryStore
 
 A_MINUTE = 60.0
@@ -59,21 +59,23 @@ class GatedStore(MemoryStore):
         self._is_open = True
         os.write(self._go, b"x")
 
-    def commit(self, changes: Changes) -> None:
+    def commit(self, changes: Changes) -> Dropped:
         self.begun += 1
         if not self._is_open:
             os.read(self._wait, 1)
         if self.errors:
             raise self.errors.pop(0)
-        super().commit(changes)
+        dropped = super().commit(changes)
         self.batches.append(changes)
+        return dropped
 
     def close(self) -> None:
         os.close(self._wait)
         os.close(self._go)
 
     def positions(self, queue_id: int = QUEUE) -> list[int]:
-        return [position for position, _ in self.recover().queues.get(queue_id, [])]
+        found = self.recover().queues.get(queue_id)
+        return found.positions.head(len(found.positions)) if found is not None else []
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def start(store: GatedStore) -> Iterator[Start]:
 
     def start(coalesce_seconds: float = A_MINUTE) -> PersistenceActor:
         parent: Any = None
-        actor = PersistenceActor(system, parent, store, coalesce_seconds, 1)
+        actor = PersistenceActor(system, parent, store, coalesce_seconds, Journal())
         actor.begin()
         return actor
 

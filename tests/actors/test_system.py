@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import gevent
+import pytest
 from actors.harness import Client, World
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,9 +18,26 @@ from dispatchd.actors import persistence
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.connection import ConnectionActor
 from dispatchd.actors.exchange import ExchangeActor
-from dispatchd.actors.messages import Deliver, Done, Enqueue, Got, Request, Requeue, Restart, Route, Settle
+from dispatchd.actors.messages import (
+    DeletePlaces,
+    Deliver,
+    Done,
+    Enqueue,
+    Fetch,
+    Fetched,
+    Got,
+    OnDisk,
+    PlacesDeleted,
+    Request,
+    Requeue,
+    Restart,
+    Route,
+    Settle,
+)
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor
+from dispatchd.actors.storage import RESIDENT
+from dispatchd.model.residency import Residency
 
 QUEUES = ("durable", "transient", "shared")
 KEYS = (*QUEUES, "missing")
@@ -37,6 +55,12 @@ FAILURES: list[tuple[type[Actor], type]] = [
     (ChannelActor, Done),
     (persistence.PersistenceActor, persistence.CommitDue),
     (persistence.PersistenceActor, persistence.CommitEnded),
+    (QueueActor, OnDisk),
+    (QueueActor, Fetched),
+    (QueueActor, PlacesDeleted),
+    (persistence.PersistenceActor, Fetch),
+    (persistence.PersistenceActor, DeletePlaces),
+    (persistence.PersistenceActor, persistence.ReadEnded),
 ]
 
 STEPS = st.one_of(
@@ -102,8 +126,8 @@ class Channel:
 class Run:
     """A client that does as it is told, and books what became of every message."""
 
-    def __init__(self) -> None:
-        self.world = World(coalesce_seconds=0.002)
+    def __init__(self, resident: Residency) -> None:
+        self.world = World(coalesce_seconds=0.002, resident=resident)
         self.client = Client(self.world).open()
         self.injector = Injector()
         self.channels = {number: self._open(number) for number in CHANNELS}
@@ -192,11 +216,14 @@ class Run:
 
     def _purge(self, number: int, queue: str) -> None:
         self._settle_down()
-        before = {entry.message.body for entry in self._queue(queue)._queue.entries()}
+        before = self._bodies(queue)
         self.client.send(number, spec.Queue.Purge(queue=queue, nowait=True))
         self._settle_down()
-        after = {entry.message.body for entry in self._queue(queue)._queue.entries()}
+        after = self._bodies(queue)
         self.gone.update((queue, body) for body in before - after)
+
+    def _bodies(self, queue: str) -> set[bytes]:
+        return {message.body for _, message in self.world.ready(queue)}
 
     def _queue(self, name: str) -> QueueActor:
         return self.world.actor(QueueActor, name)
@@ -329,12 +356,12 @@ class Run:
         for name in QUEUES:
             queue = self._queue(name)._queue
             assert queue.unacked == held[name], f"{name}: {queue.unacked} out, {held[name]} in ledgers"
-            entries = queue.entries()
-            positions = [entry.position for entry in entries]
+            positions = [entry.position for entry in queue.entries()]
             assert positions == sorted(positions)
-            assert queue.ready_bytes == sum(entry.message.size for entry in entries)
+            messages = [message for _, message in self.world.ready(name)]
+            assert (len(queue), queue.ready_bytes) == (len(messages), sum(message.size for message in messages))
             assert sum(consumer.unacked for consumer in queue.consumers) <= queue.unacked
-            ready.update((name, entry.message.body) for entry in entries)
+            ready.update((name, message.body) for message in messages)
         lost = {
             where for where in set(self.wanted) - ready - out - self.gone - self.uncertain if where[0] not in self.lossy
         }
@@ -345,13 +372,15 @@ class Run:
     def _check_store(self, live: set[tuple[str, bytes]]) -> None:
         recovered = self.world.store.recover()
         names = {self._queue(name)._definition.queue_id: name for name in DURABLE}
-        stored = {(names[queue], message.body) for queue, entries in recovered.queues.items() for _, message in entries}
+        stored = {
+            (names[queue], message.body)
+            for queue, found in recovered.queues.items()
+            for _, message, _ in self.world.store.read(queue, found.positions.head(len(found.positions)))
+        }
         assert stored <= live, f"settled and still stored: {stored - live}"
-        persistent = set()
+        persistent: set[tuple[str, bytes]] = set()
         for name in DURABLE:
-            for entry in self._queue(name)._queue.entries():
-                if entry.message.persistent:
-                    persistent.add((name, entry.message.body))
+            persistent.update((name, message.body) for _, message in self.world.ready(name) if message.persistent)
         assert persistent <= stored, f"persistent and not stored: {persistent - stored}"
         assert self.world.store.statistics()["entries"] == len(stored)
 
@@ -359,10 +388,11 @@ class Run:
         return list(self.world.system.actors.values())
 
 
+@pytest.mark.parametrize("resident", [RESIDENT, Residency(4, 1 << 20)], ids=["in memory", "on disk"])
 @settings(max_examples=60)
-@given(st.lists(STEPS, min_size=20, max_size=80))
-def test_whatever_happens(steps: list[tuple[Any, ...]]) -> None:
-    run = Run()
+@given(steps=st.lists(STEPS, min_size=20, max_size=80))
+def test_whatever_happens(resident: Residency, steps: list[tuple[Any, ...]]) -> None:
+    run = Run(resident)
     try:
         with run.injector.installed():
             for name, *arguments in steps:

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from actors.harness import Client, World, failing, published, wait_until
 from pamqp import commands as spec
+from unit.store.batches import contents_of
 
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.messages import CommitTransaction, Drained, Enqueue, Settlement, Stage
 from dispatchd.actors.queue import QueueActor
 from dispatchd.model.journal import Changes
+from dispatchd.store.interface import Dropped
 from dispatchd.store.memory_store import MemoryStore
 
 
@@ -23,14 +25,13 @@ class Disk(MemoryStore):
         super().__init__()
         self.states: list[dict[int, list[bytes]]] = []
 
-    def commit(self, changes: Changes) -> None:
-        super().commit(changes)
+    def commit(self, changes: Changes) -> Dropped:
+        dropped = super().commit(changes)
         self.states.append(self.bodies())
+        return dropped
 
     def bodies(self) -> dict[int, list[bytes]]:
-        return {
-            queue_id: [message.body for _, message in entries] for queue_id, entries in self.recover().queues.items()
-        }
+        return {queue_id: [body for _, body in rows] for queue_id, rows in contents_of(self).items()}
 
 
 class Rig:

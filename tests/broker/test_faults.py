@@ -12,6 +12,7 @@ from actors.harness import failing, wait_until
 from broker.clients import Inbox, get, get_all, persistent, publish
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, NackError
+from unit.store.batches import contents_of
 
 from dispatchd.actors import persistence
 from dispatchd.actors.channel import ChannelActor
@@ -36,9 +37,10 @@ from dispatchd.actors.vhost import VhostActor
 from dispatchd.config import Config
 from dispatchd.model.journal import Changes
 from dispatchd.server import Server
-from dispatchd.store.interface import StoreFull
+from dispatchd.store.interface import Dropped, StoreFull
 from dispatchd.store.memory_store import MemoryStore
 
+STORE = "persistence (memory)"
 SomeActor = TypeVar("SomeActor", bound=Actor)
 
 ERRORS = [lambda: ValueError("boom"), gevent.Timeout, gevent.GreenletExit]
@@ -85,10 +87,10 @@ class UnsteadyStore(MemoryStore):
 
     is_full = False
 
-    def commit(self, changes: Changes) -> None:
+    def commit(self, changes: Changes) -> Dropped:
         if self.is_full:
             raise StoreFull("no room")
-        super().commit(changes)
+        return super().commit(changes)
 
 
 @pytest.fixture
@@ -326,21 +328,20 @@ def test_failing_persistence_loses_nothing(
 ) -> None:
     channel = running.channel()
     channel.confirm_delivery()
-    with failing(running.actor(PersistenceActor), message_type, error) as failed:
+    with failing(running.actor(PersistenceActor, STORE), message_type, error) as failed:
         for number in range(5):
             channel.basic_publish("", name, b"%d" % number, persistent())
     assert len(failed) == 1
-    kill(running.actor(PersistenceActor))
+    kill(running.actor(PersistenceActor, STORE))
     bystander.works()
     queue_id = running.actor(QueueActor, name)._definition.queue_id
-    stored = running.store.recover().queues[queue_id]
-    assert [message.body for _, message in stored] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [body for _, body in contents_of(running.store)[queue_id]] == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_a_message_that_persistence_failed_on_is_nacked(running: Broker, bystander: Bystander, name: str) -> None:
     channel = running.channel()
     channel.confirm_delivery()
-    with failing(running.actor(PersistenceActor), Add, ValueError), pytest.raises(NackError):
+    with failing(running.actor(PersistenceActor, STORE), Add, ValueError), pytest.raises(NackError):
         channel.basic_publish("", name, b"a", persistent())
     assert get_all(channel, name) == [b"a"]
 
@@ -349,7 +350,7 @@ def test_confirms_wait_while_the_store_is_full(running: Broker, name: str, monke
     monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.01)
     channel, other = running.channel(), running.channel()
     channel.confirm_delivery()
-    actor = running.actor(PersistenceActor)
+    actor = running.actor(PersistenceActor, STORE)
     running.store.is_full = True
     failed = actor.snapshot()["failed_commits"]
     publishing = gevent.spawn(channel.basic_publish, "", name, b"a", persistent())

@@ -90,7 +90,6 @@ def test_deleting_what_was_never_stored_or_twice_changes_nothing() -> None:
     assert journal.is_empty()
     journal.add(1, [one])
     journal.delete(1, [one, one])
-    assert one.message.stored_references == 0
     assert journal.is_empty()
 
 
@@ -113,6 +112,59 @@ def test_a_shared_content_is_written_once_and_goes_with_its_last_entry() -> None
     journal.delete(2, [second])
     disk.apply(journal.seal())
     assert (disk.entries, disk.contents) == ({}, {})
+
+
+def test_a_message_that_another_queue_takes_later_is_stored_twice_and_both_go() -> None:
+    journal, disk = Journal(), Disk()
+    shared = message(b"shared")
+    shared.queues = 1
+    first, second, third = (QueueEntry(shared, queue, 1) for queue in "abc")
+    journal.add(1, [first])
+    disk.apply(journal.seal())
+    shared.queues = 3
+    journal.add(2, [second])
+    journal.add(3, [third])
+    disk.apply(journal.seal())
+    assert (len(disk.bodies()), len(disk.contents)) == (3, 1)
+    journal.delete(1, [first])
+    journal.delete(3, [third])
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"shared"}
+    journal.delete(2, [second])
+    disk.apply(journal.seal())
+    assert (disk.entries, disk.contents) == ({}, {})
+
+
+def test_entries_that_nobody_has_in_memory_can_be_deleted() -> None:
+    journal, disk = Journal(references={7: 2}), Disk()
+    shared = message(b"shared")
+    shared.queues = 2
+    here, there = QueueEntry(shared, "a", 3), QueueEntry(shared, "b", 1)
+    journal.add(1, [entry(b"whole", 2), here])
+    journal.add(2, [there])
+    disk.apply(journal.seal())
+    journal.delete_places(1, [2, 3], [shared.message_id])
+    disk.apply(journal.seal())
+    assert disk.bodies() == {(2, 1): b"shared"}
+    journal.release([shared.message_id])
+    assert journal.seal().deleted_contents == [id_key(shared.message_id)]
+    journal.release([7, 7])
+    assert journal.seal().deleted_contents == [id_key(7)]
+
+
+def test_a_journal_that_shares_nothing_writes_every_entry_whole() -> None:
+    journal, disk = Journal(shares=False), Disk()
+    shared = message(b"shared")
+    shared.queues, shared.message_id = 2, 7
+    first, second = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
+    journal.add(1, [first])
+    journal.add(2, [second])
+    disk.apply(journal.seal())
+    assert (len(disk.bodies()), disk.contents) == (2, {})
+    journal.delete(1, [first])
+    journal.delete(2, [second])
+    disk.apply(journal.seal())
+    assert disk.entries == {}
 
 
 def test_a_content_whose_last_entry_went_is_written_again_for_a_late_one() -> None:
@@ -277,7 +329,7 @@ def test_a_part_that_is_staged_twice_counts_once() -> None:
         journal.stage(transaction, 1, [new], [old])
     journal.merge(transaction)
     journal.merge(transaction)
-    assert (journal.live_adds(), new.message.stored_references) == (1, 1)
+    assert journal.live_adds() == 1
     journal.stage(transaction, 1, [new], [old])
     disk.apply(journal.seal())
     assert disk.bodies() == {(1, 2): b"new"}

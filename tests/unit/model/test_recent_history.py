@@ -44,7 +44,6 @@ def test_a_copy_is_as_it_was_published_but_not_mandatory() -> None:
     one = make_message("x", "k", Properties(message_id="1", delivery_mode=2), b"body")
     one.mandatory = True
     one.sequence = one.queues = one.message_id = 7
-    one.content_stored = True
     history = History(20)
     history.note([one])
     [copy] = history.copies()

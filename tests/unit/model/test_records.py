@@ -52,8 +52,7 @@ def test_a_message_comes_back_as_it_was(
 @given(ids.filter(bool))
 def test_an_entry_of_a_shared_message_names_its_content(message_id: int) -> None:
     message = make_message("", "q", Properties(), b"")
-    message.message_id = message_id
-    entry = encode_entry(QueueEntry(message, "queue", 1))
+    entry = encode_entry(QueueEntry(message, "queue", 1), message_id)
     assert entry_head(entry) == (SHARED, NEVER, 1)
     assert read_id(entry, 1) == message_id
 
@@ -61,10 +60,9 @@ def test_an_entry_of_a_shared_message_names_its_content(message_id: int) -> None
 @given(ids, st.booleans())
 def test_an_entry_says_when_it_expires(expires_at: int, is_shared: bool) -> None:
     message = make_message("", "q", Properties(), b"body")
-    message.message_id = 7 if is_shared else 0
     entry = QueueEntry(message, "queue", 1)
     entry.expires_at = expires_at
-    value = encode_entry(entry)
+    value = encode_entry(entry, 7 if is_shared else 0)
     kind, expires_at_read, at = entry_head(value)
     assert (kind, expires_at_read) == (SHARED if is_shared else WHOLE, expires_at)
     if is_shared:

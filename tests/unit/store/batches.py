@@ -6,7 +6,8 @@ from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
-from dispatchd.store.interface import Recovered
+from dispatchd.model.residency import StoredEntry
+from dispatchd.store.interface import Recovered, Store
 
 
 def persistent(body: bytes, queues: int = 1) -> Message:
@@ -28,9 +29,19 @@ def adding(queue_id: int, added: list[QueueEntry]) -> Changes:
     return journal.seal()
 
 
-def contents_of(recovered: Recovered) -> dict[int, list[tuple[int, bytes]]]:
-    """Queue id to (position, body)."""
-    return {
-        queue_id: [(position, message.body) for position, message in found]
+def recovered_and_read(store: Store) -> tuple[Recovered, dict[int, list[StoredEntry]]]:
+    """What a store says at start, and all that it has of each queue."""
+    recovered = store.recover()
+    queues = {
+        queue_id: store.read(queue_id, found.positions.head(len(found.positions)))
         for queue_id, found in recovered.queues.items()
+    }
+    return recovered, queues
+
+
+def contents_of(store: Store) -> dict[int, list[tuple[int, bytes]]]:
+    """Queue id to (position, body)."""
+    _, queues = recovered_and_read(store)
+    return {
+        queue_id: [(position, message.body) for position, message, _ in found] for queue_id, found in queues.items()
     }

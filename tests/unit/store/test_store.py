@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.store.batches import adding, contents_of, entries, persistent
+from unit.store.batches import adding, contents_of, entries, persistent, recovered_and_read
 
-from dispatchd.model.entry import QueueEntry
+from dispatchd.model.entry import NEVER, STORED_SHARED, QueueEntry
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.records import encode_content, entry_key, id_key
 from dispatchd.store.interface import Store
@@ -45,13 +45,14 @@ def test_a_message_comes_back_as_it_was(restart: Restart) -> None:
     added = entries([b"body"], first=7)
     store = restart()
     store.commit(adding(3, added))
-    recovered = restart().recover()
-    ((position, message),) = recovered.queues[3]
+    recovered, queues = recovered_and_read(restart())
+    ((position, message, expires_at),) = queues[3]
     original = added[0].message
     assert position == 7
     assert (message.exchange, message.routing_key, message.address) == ("events", "a.key", original.address)
     assert (message.header, message.body, message.persistent) == (original.header, b"body", True)
-    assert (message.message_id, message.queues, message.stored_references) == (0, 1, 1)
+    assert (message.message_id, expires_at) == (0, NEVER)
+    assert (recovered.queues[3].bytes, recovered.references) == (4, {})
     assert (recovered.next_message_id, recovered.next_queue_id) == (1, 4)
 
 
@@ -60,13 +61,13 @@ def test_entries_come_back_in_the_order_of_their_queue(restart: Restart) -> None
     store.commit(adding(2, entries([b"300", b"301"], first=300)))
     store.commit(adding(2, entries([b"255", b"256"], first=255)))
     store.commit(adding(1, entries([b"other"], first=1000)))
-    assert contents_of(restart().recover()) == {
+    assert contents_of(restart()) == {
         1: [(1000, b"other")],
         2: [(255, b"255"), (256, b"256"), (300, b"300"), (301, b"301")],
     }
 
 
-def test_a_shared_message_is_one_object_and_goes_with_its_last_entry(restart: Restart) -> None:
+def test_a_shared_content_is_stored_once_and_goes_with_its_last_entry(restart: Restart) -> None:
     message = persistent(b"shared", queues=3)
     journal = Journal(next_message_id=41)
     journal.add(1, [QueueEntry(message, None, 1)])
@@ -74,22 +75,41 @@ def test_a_shared_message_is_one_object_and_goes_with_its_last_entry(restart: Re
     store = restart()
     store.commit(journal.seal())
     store = restart()
-    recovered = store.recover()
-    ((_, found),) = recovered.queues[1]
-    assert recovered.queues[2] == [(9, found)]
+    recovered, queues = recovered_and_read(store)
+    ((_, found, _),) = queues[1]
+    ((_, other, _),) = queues[2]
     assert (found.body, found.message_id, recovered.next_message_id) == (b"shared", 41, 42)
-    assert (found.queues, found.stored_references, found.content_stored) == (2, 2, True)
+    assert (other.body, other.message_id) == (b"shared", 41)
+    assert (recovered.references, recovered.queues[1].bytes) == ({41: 2}, 6)
+    assert store.shared(1, [1, 2]) == [41]
 
-    journal = Journal(recovered.next_message_id)
-    for queue_id, position, contents_left in [(1, 1, 1), (2, 9, 0)]:
-        entry = QueueEntry(found, None, position)
-        journal.add(queue_id, [entry])
-        found.stored_references -= 1  # it was counted at recovery
-        journal.seal()
+    journal = Journal(recovered.next_message_id, recovered.references)
+    for queue_id, position, held, contents_left in [(1, 1, found, 1), (2, 9, other, 0)]:
+        entry = QueueEntry(held, None, position)
+        entry.slot = STORED_SHARED
         journal.delete(queue_id, [entry])
         store.commit(journal.seal())
         assert store.statistics()["contents"] == contents_left
     assert restart().recover().queues == {}
+
+
+def test_entries_can_be_read_one_by_one_and_missing_ones_are_left_out(restart: Restart) -> None:
+    store = restart()
+    store.commit(adding(1, entries([b"a", b"b", b"c"], first=5)))
+    assert [(position, message.body) for position, message, _ in store.read(1, [4, 5, 7, 8])] == [(5, b"a"), (7, b"c")]
+    assert store.read(2, [5]) == []
+
+
+def test_heads_tell_all_but_the_bodies(restart: Restart) -> None:
+    store = restart()
+    journal = Journal()
+    one, other = entries([b"whole"])[0], QueueEntry(persistent(b"sha", queues=2), None, 9)
+    other.expires_at = 1234
+    journal.add(3, [one, other])
+    journal.add(4, entries([b"not this"]))
+    store.commit(journal.seal())
+    assert list(store.heads(3)) == [(1, one.message.header, 5, NEVER), (9, other.message.header, 3, 1234)]
+    assert list(store.heads(5)) == []
 
 
 def test_content_that_was_removed_and_added_again_in_one_batch_stays(restart: Restart) -> None:
@@ -102,7 +122,7 @@ def test_content_that_was_removed_and_added_again_in_one_batch_stays(restart: Re
     journal.delete(1, [fast])
     journal.add(2, [slow])
     store.commit(journal.seal())
-    assert contents_of(restart().recover()) == {2: [(1, b"slow second queue")]}
+    assert contents_of(restart()) == {2: [(1, b"slow second queue")]}
 
 
 def test_contents_without_entries_go_at_recovery(restart: Restart) -> None:
@@ -151,7 +171,7 @@ def test_a_dropped_queue_takes_its_entries_and_its_mark_only(restart: Restart) -
     store.commit(changes)
     recovered = restart().recover()
     rows = [(1, b"a"), (2, b"b"), (3, b"c")]
-    assert contents_of(recovered) == {1: rows, 2: [(9, b"new")], 3: rows}
+    assert contents_of(restart()) == {1: rows, 2: [(9, b"new")], 3: rows}
     assert recovered.marks == {1: 2, 3: 3}
 
 
@@ -162,7 +182,7 @@ def test_removing_what_is_not_there_is_no_error(restart: Restart) -> None:
     changes.deleted_entries = [entry_key(1, 2), entry_key(9, 1)]
     changes.deleted_contents = [id_key(1)]
     store.commit(changes)
-    assert contents_of(restart().recover()) == {1: [(1, b"stays")]}
+    assert contents_of(restart()) == {1: [(1, b"stays")]}
 
 
 def test_statistics_count_what_is_stored(restart: Restart) -> None:
@@ -233,11 +253,13 @@ def test_both_kinds_hold_what_the_queues_hold(tmp_path_factory: pytest.TempPathF
                     disk.commit(changes)
                     memory.commit(changes)
         on_disk, in_memory = disk.recover(), memory.recover()
+        found, expected = contents_of(disk), contents_of(memory)
     finally:
         disk.close()
     held = {
         queue_id: [(entry.position, entry.message.body) for entry in held] for queue_id, held in queues.items() if held
     }
-    assert contents_of(on_disk) == contents_of(in_memory) == held
+    assert found == expected == held
+    assert on_disk.references == in_memory.references
     assert on_disk.marks == in_memory.marks
     assert on_disk.next_queue_id == in_memory.next_queue_id
