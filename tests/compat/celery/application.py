@@ -1,0 +1,164 @@
+"""The Celery application of these tests and of the workers that they start: its queues and routes, and tasks.
+
+A worker finds in the environment which broker, queue and result backend it is for.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import Celery, Task, shared_task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from kombu import Exchange, Queue
+from kombu.common import Broadcast
+
+HOLD_SECONDS = 60
+
+
+def application(url: str, queue: str, backend: str = "rpc://", *more_queues: Queue) -> Celery:
+    """The application whose tasks go to `queue` unless a route says otherwise."""
+    app = Celery("compat", broker=url, backend=backend, set_as_current=False)
+    app.conf.update(
+        task_default_queue=queue,
+        task_queues=[
+            Queue(queue, Exchange(queue), queue),
+            Queue("videos", Exchange("media", "topic"), "*.video.#"),
+            Queue("sounds", Exchange("media", "topic"), "#.sound"),
+            Queue("left", Exchange("turns", "direct"), "left"),
+            Queue("right", Exchange("turns", "direct"), "right"),
+            Queue("ranked", Exchange("ranked"), "ranked", max_priority=10),
+            Broadcast("news"),
+            *more_queues,
+        ],
+        task_routes={
+            "film": {"exchange": "media", "routing_key": "new.video.long"},
+            "announce": {"queue": "news"},
+        },
+        worker_prefetch_multiplier=1,
+        task_acks_late=True,
+        task_send_sent_event=True,
+        broker_connection_retry_on_startup=False,
+        result_expires=60,
+    )
+    return app
+
+
+if "BROKER_URL" in os.environ:
+    app = application(os.environ["BROKER_URL"], os.environ["CELERY_QUEUE"], os.environ["RESULT_BACKEND"])
+
+
+@shared_task(name="add")
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@shared_task(name="total")
+def total(numbers: list[int]) -> int:
+    return sum(numbers)
+
+
+@shared_task(name="fail")
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+@shared_task(name="now")
+def now() -> float:
+    return time.time()
+
+
+@shared_task(name="limited", rate_limit="4/s")
+def limited() -> float:
+    return time.time()
+
+
+@shared_task(name="where", bind=True)
+def where(self: Task) -> str:
+    return str(self.request.hostname)
+
+
+@shared_task(name="film", bind=True)
+def film(self: Task) -> Any:
+    return self.request.delivery_info["routing_key"]
+
+
+@shared_task(name="announce", ignore_result=True)
+def announce(text: str) -> str:
+    return text
+
+
+@shared_task(name="hold", bind=True)
+def hold(self: Task, gate: str) -> str:
+    """Until there is a file `gate`; returns the worker's name."""
+    deadline = time.monotonic() + HOLD_SECONDS
+    while not Path(gate).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return str(self.request.hostname)
+
+
+@shared_task(name="try_again", bind=True)
+def try_again(self: Task, attempts: int, countdown: float = 0.1) -> int:
+    """Succeeds at the attempt of that number, or fails at the third."""
+    if self.request.retries + 1 < attempts:
+        raise self.retry(countdown=countdown, max_retries=2)
+    return int(self.request.retries)
+
+
+@shared_task(name="back_off", bind=True, autoretry_for=(OSError,), retry_backoff=1, retry_jitter=False, max_retries=2)
+def back_off(self: Task, attempts: int) -> int:
+    """The same, with the waiting time doubled at each attempt, and with its own exception in the end."""
+    if self.request.retries + 1 < attempts:
+        raise OSError(f"attempt {self.request.retries + 1}")
+    return int(self.request.retries)
+
+
+def _is_redelivered(task: Task) -> bool:
+    return bool(task.request.delivery_info["redelivered"])
+
+
+@shared_task(name="hold_once", bind=True)
+def hold_once(self: Task, gate: str) -> str:
+    """Holds, but when it is delivered again it is done at once."""
+    return str(self.request.hostname) if _is_redelivered(self) else hold(gate)
+
+
+@shared_task(name="die", bind=True)
+def die(self: Task) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@shared_task(name="die_once", bind=True, reject_on_worker_lost=True)
+def die_once(self: Task) -> int:
+    if not _is_redelivered(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return os.getpid()
+
+
+@shared_task(name="reject_once", bind=True)
+def reject_once(self: Task) -> str:
+    if not _is_redelivered(self):
+        raise Reject("not now", requeue=True)
+    return "redelivered"
+
+
+@shared_task(name="reject")
+def reject() -> None:
+    raise Reject("never", requeue=False)
+
+
+@shared_task(name="ignore")
+def ignore() -> None:
+    raise Ignore
+
+
+@shared_task(name="hold_softly", soft_time_limit=1)
+def hold_softly() -> str:
+    try:
+        time.sleep(HOLD_SECONDS)
+    except SoftTimeLimitExceeded:
+        return "in time"
+    return "too late"
