@@ -88,6 +88,11 @@ class RabbitMQ:
     def _log(self) -> list[str]:
         return (self._folder / "output").read_text(errors="replace").splitlines()
 
+    def kill(self) -> None:
+        """End it with SIGKILL, then its epmd."""
+        self._processes[-1].kill()
+        self.stop()
+
     def stop(self) -> None:
         """End it, then its epmd."""
         for process in reversed(self._processes):

@@ -1,10 +1,11 @@
 """The Celery application of these tests and of the workers that they start: its queues and routes, and tasks.
 
-A worker finds in the environment which broker, queue and result backend it is for.
+A worker finds the arguments of its application in the environment.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -19,8 +20,12 @@ from kombu.common import Broadcast
 HOLD_SECONDS = 60
 
 
-def application(url: str, queue: str, backend: str = "rpc://", *more_queues: Queue) -> Celery:
-    """The application whose tasks go to `queue` unless a route says otherwise."""
+def application(url: str, queue: str, backend: str = "rpc://", *, delays_in_broker: bool = False) -> Celery:
+    """The application whose tasks go to `queue` unless a route says otherwise.
+
+    Celery has tasks wait for their time in the broker when one of its queues is a quorum queue, and here it can be told
+    to use classic ones for that: the quorum queue is one that nobody declares.
+    """
     app = Celery("compat", broker=url, backend=backend, set_as_current=False)
     app.conf.update(
         task_default_queue=queue,
@@ -32,10 +37,9 @@ def application(url: str, queue: str, backend: str = "rpc://", *more_queues: Que
             Queue("right", Exchange("turns", "direct"), "right"),
             Queue("ranked", Exchange("ranked"), "ranked", max_priority=10),
             Broadcast("news"),
-            *more_queues,
         ],
         task_routes={
-            "film": {"exchange": "media", "routing_key": "new.video.long"},
+            "film": {"exchange": "media", "exchange_type": "topic", "routing_key": "new.video.long"},
             "announce": {"queue": "news"},
         },
         worker_prefetch_multiplier=1,
@@ -44,11 +48,16 @@ def application(url: str, queue: str, backend: str = "rpc://", *more_queues: Que
         broker_connection_retry_on_startup=False,
         result_expires=60,
     )
+    if delays_in_broker:
+        app.conf.broker_native_delayed_delivery_queue_type = "classic"
+        app.conf.task_queues.append(
+            Queue("undeclared", Exchange("undeclared"), queue_arguments={"x-queue-type": "quorum"})
+        )
     return app
 
 
-if "BROKER_URL" in os.environ:
-    app = application(os.environ["BROKER_URL"], os.environ["CELERY_QUEUE"], os.environ["RESULT_BACKEND"])
+if "CELERY_APPLICATION" in os.environ:
+    app = application(**json.loads(os.environ["CELERY_APPLICATION"]))
 
 
 @shared_task(name="add")
@@ -91,12 +100,16 @@ def announce(text: str) -> str:
     return text
 
 
-@shared_task(name="hold", bind=True)
-def hold(self: Task, gate: str) -> str:
-    """Until there is a file `gate`; returns the worker's name."""
+def _wait_for(gate: str) -> None:
     deadline = time.monotonic() + HOLD_SECONDS
     while not Path(gate).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+@shared_task(name="hold", bind=True)
+def hold(self: Task, gate: str) -> str:
+    """Until there is a file `gate`; returns the worker's name."""
+    _wait_for(gate)
     return str(self.request.hostname)
 
 
@@ -123,7 +136,9 @@ def _is_redelivered(task: Task) -> bool:
 @shared_task(name="hold_once", bind=True)
 def hold_once(self: Task, gate: str) -> str:
     """Holds, but when it is delivered again it is done at once."""
-    return str(self.request.hostname) if _is_redelivered(self) else hold(gate)
+    if not _is_redelivered(self):
+        _wait_for(gate)
+    return str(self.request.hostname)
 
 
 @shared_task(name="die", bind=True)

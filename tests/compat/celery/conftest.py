@@ -12,24 +12,25 @@ from compat.celery.application import application
 from compat.celery.worker import Events, Worker
 from compat.rabbitmq import RabbitMQ
 
+Broker = BrokerProcess | RabbitMQ
 StartWorker = Callable[..., Worker]
 
 
 @pytest.fixture(scope="session", params=["dispatchd", "rabbitmq"])
-def broker(request: pytest.FixtureRequest) -> BrokerProcess | RabbitMQ:
+def broker(request: pytest.FixtureRequest) -> Broker:
     """Every test is for dispatchd, and on RabbitMQ shows that it is right."""
-    process: BrokerProcess | RabbitMQ = request.getfixturevalue(request.param)
+    process: Broker = request.getfixturevalue(request.param)
     return process
 
 
-def url_of(broker: BrokerProcess | RabbitMQ) -> str:
+def url_of(broker: Broker) -> str:
     return f"amqp://guest:guest@{broker.host}:{broker.port}//"
 
 
 @contextmanager
-def client_of(*parameters: Any) -> Iterator[Celery]:
+def client_of(*arguments: Any, **options: Any) -> Iterator[Celery]:
     """An application as in `application`, that consumes no results any more when the context ends."""
-    app = application(*parameters)
+    app = application(*arguments, **options)
     yield app
     consumer = getattr(app.backend, "result_consumer", None)
     if consumer is not None and consumer._consumer is not None:
@@ -39,10 +40,12 @@ def client_of(*parameters: Any) -> Iterator[Celery]:
 
 
 @pytest.fixture(scope="module")
-def app(broker: BrokerProcess | RabbitMQ, request: pytest.FixtureRequest) -> Iterator[Celery]:
+def app(broker: Broker, request: pytest.FixtureRequest) -> Iterator[Celery]:
     """The application of a module's tests, with a queue of its own."""
+    begin = 0 if isinstance(broker, RabbitMQ) else len(broker.log)
     with client_of(url_of(broker), request.module.__name__.rpartition(".")[2]) as app:
         yield app
+    assert isinstance(broker, RabbitMQ) or not broker.trouble_since(begin)
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,10 @@ def test_what_workers_are(app: Celery, worker: Worker, inspect: Any) -> None:
 
 
 def test_consumers_come_and_go(app: Celery, worker: Worker, inspect: Any) -> None:
+    """The worker answers before it does so, and does it before it looks at another message."""
+
     def queues() -> set[str]:
+        assert app.tasks["add"].delay(1, 1).get(timeout=SECONDS) == 2
         return {queue["name"] for queue in inspect.active_queues()[worker.name]}
 
     added = app.control.add_consumer("left", **answered_by(worker))

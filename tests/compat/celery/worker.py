@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -52,24 +53,25 @@ class Bulletin:
 
 
 class Worker:
-    """`name@tests`; `options` are those of `celery worker`. It consumes from `queues`, by default the application's own."""
+    """`name@tests`, with options of `celery worker`; it consumes from `queues`, by default the application's own."""
 
     def __init__(self, app: Celery, name: str, *options: str, queues: str = "") -> None:
         self.name = f"{name}@tests"
         self.log = Bulletin()
+        conf = app.conf
+        same = {
+            "url": conf.broker_url,
+            "queue": conf.task_default_queue,
+            "backend": conf.result_backend,
+            "delays_in_broker": conf.broker_native_delayed_delivery_queue_type == "classic",
+        }
         self._process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "celery", "-A", "compat.celery.application"),
                 *("worker", "-n", self.name, "-l", "INFO", "-E"),
-                *("-Q", queues or app.conf.task_default_queue, *options),
+                *("-Q", queues or conf.task_default_queue, *options),
             ],
-            env=os.environ
-            | {
-                "PYTHONPATH": str(TESTS),
-                "BROKER_URL": app.conf.broker_url,
-                "CELERY_QUEUE": app.conf.task_default_queue,
-                "RESULT_BACKEND": app.conf.result_backend,
-            },
+            env=os.environ | {"PYTHONPATH": str(TESTS), "CELERY_APPLICATION": json.dumps(same)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
