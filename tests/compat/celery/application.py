@@ -18,6 +18,7 @@ from kombu import Exchange, Queue
 from kombu.common import Broadcast
 
 HOLD_SECONDS = 60
+TO_THE_DEAD = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
 
 
 def application(url: str, queue: str, backend: str = "rpc://", *, delays_in_broker: bool = False) -> Celery:
@@ -36,6 +37,7 @@ def application(url: str, queue: str, backend: str = "rpc://", *, delays_in_brok
             Queue("left", Exchange("turns", "direct"), "left"),
             Queue("right", Exchange("turns", "direct"), "right"),
             Queue("ranked", Exchange("ranked"), "ranked", max_priority=10),
+            Queue("letters", Exchange("letters"), "letters", queue_arguments=TO_THE_DEAD),
             Broadcast("news"),
         ],
         task_routes={
@@ -141,16 +143,16 @@ def hold_once(self: Task, gate: str) -> str:
     return str(self.request.hostname)
 
 
-@shared_task(name="die", bind=True)
-def die(self: Task) -> None:
+@shared_task(name="die")
+def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @shared_task(name="die_once", bind=True, reject_on_worker_lost=True)
-def die_once(self: Task) -> int:
+def die_once(self: Task) -> str:
     if not _is_redelivered(self):
         os.kill(os.getpid(), signal.SIGKILL)
-    return os.getpid()
+    return "redelivered"
 
 
 @shared_task(name="reject_once", bind=True)

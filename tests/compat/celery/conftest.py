@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -31,12 +32,14 @@ def url_of(broker: Broker) -> str:
 def client_of(*arguments: Any, **options: Any) -> Iterator[Celery]:
     """An application as in `application`, that consumes no results any more when the context ends."""
     app = application(*arguments, **options)
-    yield app
-    consumer = getattr(app.backend, "result_consumer", None)
-    if consumer is not None and consumer._consumer is not None:
-        consumer.drainer.stop()
-        consumer.stop()
-    app.close()
+    try:
+        yield app
+    finally:
+        consumer = getattr(app.backend, "result_consumer", None)
+        if consumer is not None and consumer._consumer is not None:
+            consumer.drainer.stop()
+            consumer.stop()
+        app.close()
 
 
 @pytest.fixture(scope="module")
@@ -70,16 +73,18 @@ def starting_workers(app: Celery) -> Iterator[StartWorker]:
         _workers.append(Worker(of, name, *options, queues=queues))
         return _workers[-1]
 
-    yield start
-    left = [worker for worker in _workers[begin:] if worker.is_running]
-    del _workers[begin:]
     try:
-        for worker in left:
-            worker.terminate()
-        assert [worker.wait_for_end() for worker in left] == [0] * len(left)
+        yield start
     finally:
-        for worker in left:
-            worker.kill()
+        started = _workers[begin:]
+        del _workers[begin:]
+        for worker in started:
+            worker.terminate()
+        try:
+            assert {worker.wait_for_end() for worker in started} <= {0, -SIGKILL}
+        finally:
+            for worker in started:
+                worker.kill()
 
 
 _workers: list[Worker] = []

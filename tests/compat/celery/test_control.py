@@ -13,7 +13,7 @@ from compat.celery.worker import SECONDS, Events, Worker
 
 @pytest.fixture(scope="module", autouse=True)
 def worker(start_worker: StartWorker, events: Events, app: Celery) -> Worker:
-    return start_worker("control", "-c", "1").wait_until_ready()
+    return start_worker("control", "-c", "1", "--prefetch-multiplier", "2").wait_until_ready()
 
 
 @pytest.fixture
@@ -58,17 +58,17 @@ def test_ping(app: Celery, worker: Worker, inspect: Any) -> None:
 
 
 def test_tasks_by_state(app: Celery, events: Events, worker: Worker, inspect: Any, gate: Path) -> None:
-    later = app.tasks["add"].apply_async((1, 1), countdown=3600)
+    scheduled = app.tasks["add"].apply_async((1, 1), countdown=3600)
     active = app.tasks["hold"].delay(str(gate))
     reserved = app.tasks["add"].delay(1, 1)
-    events.wait("task-received", uuid=later.id)
+    events.wait("task-received", uuid=scheduled.id)
     events.wait("task-started", uuid=active.id)
-    # A worker with acks_late and a prefetch of 1 reserves nothing; the task that waits for its time gave it one more.
+    events.wait("task-received", uuid=reserved.id)
+    assert [task["request"]["id"] for task in inspect.scheduled()[worker.name]] == [scheduled.id]
     assert [task["id"] for task in inspect.active()[worker.name]] == [active.id]
-    assert [task["request"]["id"] for task in inspect.scheduled()[worker.name]] == [later.id]
-    assert inspect.reserved() == {worker.name: []}
+    assert [task["id"] for task in inspect.reserved()[worker.name]] == [reserved.id]
     assert inspect.query_task(active.id)[worker.name][active.id][0] == "active"
-    app.control.revoke(later.id)
+    app.control.revoke(scheduled.id)
     gate.touch()
     assert active.get(timeout=SECONDS) == worker.name
     assert reserved.get(timeout=SECONDS) == 2

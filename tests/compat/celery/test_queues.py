@@ -57,3 +57,21 @@ def test_priorities(app: Celery, workers: list[Worker]) -> None:
     app.control.add_consumer("ranked", destination=[workers[0].name])
     times = [(result.get(timeout=SECONDS), each) for result, each in results]
     assert [each for _, each in sorted(times)] == [9, 9, 5, 3, 1, None, 0]
+
+
+def next_dead(app: Celery) -> tuple[str, str]:
+    """The id of the next dead task, and what it died of."""
+    with app.connection() as connection, connection.SimpleQueue("dead") as dead:
+        message = dead.get(timeout=SECONDS)
+        message.ack()
+    return message.headers["id"], message.headers["x-death"][0]["reason"]
+
+
+def test_expired_and_rejected_tasks_are_dead_letters(app: Celery, workers: list[Worker]) -> None:
+    with app.connection() as connection:
+        connection.default_channel.queue_declare("dead", durable=True, auto_delete=False)
+    expired = app.tasks["add"].apply_async((1, 1), queue="letters", expires=0.1)
+    assert next_dead(app) == (expired.id, "expired")
+    app.control.add_consumer("letters", destination=[workers[0].name])
+    rejected = app.tasks["reject"].apply_async(queue="letters")
+    assert next_dead(app) == (rejected.id, "rejected")

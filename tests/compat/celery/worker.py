@@ -19,7 +19,7 @@ from celery.events.receiver import EventReceiver
 from gevent.event import Event as Signal
 
 TESTS = Path(__file__).parents[2]
-SECONDS = 20
+SECONDS = 30
 """For what takes a second on a machine that does nothing else."""
 
 Event = dict[str, Any]
@@ -87,10 +87,6 @@ class Worker:
         self.log.wait(lambda line: line.endswith(f"{self.name} ready."))
         return self
 
-    @property
-    def is_running(self) -> bool:
-        return self._process.poll() is None
-
     def terminate(self) -> None:
         """Have it end when it has finished what it began."""
         self._process.terminate()
@@ -101,7 +97,7 @@ class Worker:
 
     def kill(self) -> None:
         """End it with SIGKILL, and the processes of its pool with it."""
-        if self.is_running:
+        if self._process.poll() is None:
             pool = psutil.Process(self._process.pid).children(recursive=True)
             self._process.kill()
             self.wait_for_end()
