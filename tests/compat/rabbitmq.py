@@ -27,12 +27,15 @@ def free_port() -> int:
 
 
 class RabbitMQ:
-    """`server` is the script that RabbitMQ is started by, not Debian's wrapper, which would change the user."""
+    """`server` is the script that RabbitMQ is started by, not Debian's wrapper, which would change the user.
+
+    `port` is a free one if none is given.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, server: Path, folder: Path) -> None:
-        self.port = free_port()
+    def __init__(self, server: Path, folder: Path, port: int = 0) -> None:
+        self.port = port or free_port()
         self._server = server
         self._folder = folder
         self._processes: list[subprocess.Popen[bytes]] = []
