@@ -370,7 +370,8 @@ class ConnectionActor(Actor):
             self._deadline.kill(block=False)
         if self._farewell is not None:
             self._send(self._farewell)
-        self._transport.close()
+        # As RabbitMQ: the client that gets a close-ok closes the socket. One still at it would take our end for an error.
+        self._transport.close(after_peer=self._farewell is not None)
         self._broker.tell(ConnectionGone(self.ref))
         self.end()
 

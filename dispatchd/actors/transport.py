@@ -57,6 +57,6 @@ class Transport(Protocol):
         """The handshake is over: its deadline no longer applies."""
         ...
 
-    def close(self) -> None:
-        """Send what is queued, then close the socket; the reader ends."""
+    def close(self, *, after_peer: bool = False) -> None:
+        """Send what is queued, then close the socket; the reader ends. `after_peer`: the peer is the first to close."""
         ...

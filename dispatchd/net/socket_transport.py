@@ -48,6 +48,7 @@ class SocketTransport:
         self._has_outgoing = Event()
         self._has_ended = Event()
         self._is_closing = False
+        self._ends_first = True
         self._heartbeat: Heartbeat | None = None
         self._is_open = False
         self._begun = Event()
@@ -98,10 +99,11 @@ class SocketTransport:
         """The handshake is over."""
         self._is_open = True
 
-    def close(self) -> None:
-        """Flush, and close when the peer has closed too, or FLUSH_SECONDS later."""
+    def close(self, *, after_peer: bool = False) -> None:
+        """Flush, end our half unless the peer ends its half first, and close when it has, or FLUSH_SECONDS later."""
         if not self._is_closing:
             self._is_closing = True
+            self._ends_first = not after_peer
             self._has_outgoing.set()
             self._credit.give_all()
             if self._connection is None:
@@ -177,7 +179,8 @@ class SocketTransport:
                     self._sent(len(data), connection)
                 if self._is_closing:
                     break
-            self._socket.shutdown(socket.SHUT_WR)
+            if self._ends_first:
+                self._socket.shutdown(socket.SHUT_WR)
             self._has_ended.wait()
         except OSError as error:
             logger.debug("%s: %s", connection.name, error)

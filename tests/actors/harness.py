@@ -54,6 +54,7 @@ class FakeTransport:
         self.granted = 0
         self.was_overdrawn = False
         self.is_closed = False
+        self.closes_after_peer = False
         self.is_opened = False
         self.agreed: tuple[int, int] | None = None
         self.connection: Ref | None = None
@@ -84,8 +85,9 @@ class FakeTransport:
     def opened(self) -> None:
         self.is_opened = True
 
-    def close(self) -> None:
+    def close(self, *, after_peer: bool = False) -> None:
         self.is_closed = True
+        self.closes_after_peer = after_peer
         self.sent.set()
 
     def frames(self) -> list[tuple[int, Any]]:

@@ -174,6 +174,7 @@ def test_a_client_may_close_at_any_time(rig: Rig, state: str) -> None:
         rig.tell(OwnerReleased())
     assert rig.frames() == ["Connection.CloseOk"]
     assert rig.transport.is_closed
+    assert rig.transport.closes_after_peer
     rig.broker.take(ConnectionGone)
     assert rig.system.actors == {}
 

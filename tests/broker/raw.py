@@ -70,6 +70,11 @@ class RawClient:
             raise EOFError
         return data
 
+    def hang_up(self) -> None:
+        """End our half of the socket; the peer has to end its half, with nothing more to say."""
+        self.socket.shutdown(socket.SHUT_WR)
+        assert self.read_to_end() == b""
+
     def is_open(self) -> bool:
         """Take in the next frame, whatever it is; False when there is none because the peer has closed the socket."""
         try:

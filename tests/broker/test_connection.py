@@ -192,16 +192,32 @@ def test_a_second_open(raw: OpenRaw) -> None:
 # Close
 
 
-@rabbitmq_differs(reason="it waits for the client to close the socket")
 def test_close_by_the_client(raw: OpenRaw) -> None:
     client = raw()
     client.open()
     client.send(spec.Connection.Close(200, "goodbye", 0, 0))
     client.expect(spec.Connection.CloseOk)
-    client.read_to_end()
+    client.hang_up()
 
 
-@rabbitmq_differs(reason="it waits for the client to close the socket")
+def test_the_client_that_closes_is_the_first_to_close_the_socket(raw: OpenRaw) -> None:
+    client = raw(timeout=0.5)
+    client.open()
+    client.send(spec.Connection.Close(200, "goodbye", 0, 0))
+    client.expect(spec.Connection.CloseOk)
+    with pytest.raises(TimeoutError):
+        client.receive()
+
+
+@rabbitmq_differs(reason="it waits longer for the client to close the socket")
+def test_a_client_that_closes_and_leaves_the_socket_open_is_not_waited_for_long(raw: OpenRaw) -> None:
+    client = raw()
+    client.open()
+    client.send(spec.Connection.Close(200, "goodbye", 0, 0))
+    client.expect(spec.Connection.CloseOk)
+    assert client.read_to_end() == b""
+
+
 def test_close_answers_come_behind_what_was_sent_before(raw: OpenRaw, fresh: Fresh) -> None:
     client = raw()
     client.open()
@@ -211,7 +227,7 @@ def test_close_answers_come_behind_what_was_sent_before(raw: OpenRaw, fresh: Fre
     client.expect(spec.Queue.DeclareOk)
     client.send(spec.Connection.Close(200, "goodbye", 0, 0))
     client.expect(spec.Connection.CloseOk)
-    client.read_to_end()
+    client.hang_up()
 
 
 def test_close_by_the_server_waits_for_close_ok(raw: OpenRaw) -> None:
