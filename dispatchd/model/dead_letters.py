@@ -62,21 +62,46 @@ def _add_death(headers: dict[str, Any], death: dict[str, Any]) -> None:
             headers["x-first-death-reason"] = death["reason"]
             headers["x-first-death-queue"] = death["queue"]
             headers["x-first-death-exchange"] = death["exchange"]
-        headers[X_DEATH] = [_counted(death)]
+        headers[X_DEATH] = [_counted(death, 1)]
         return
-    known = [_counted(each) for each in history if isinstance(each, dict)]
-    same = [each for each in known if _is_of(each, death["queue"], death["reason"])]
-    others = [each for each in known if not _is_of(each, death["queue"], death["reason"])]
-    headers[X_DEATH] = [_counted(same[0], 1) if same else _counted(death), *others]
+    key = _key(death)
+    first, others = _counted(death, 1), []
+    for each in _grouped([each for each in history if isinstance(each, dict)]):
+        if _key(each) == key:
+            first = _once_more(each)
+        else:
+            others.append(each)
+    headers[X_DEATH] = [first, *others]
 
 
-def _is_of(death: dict[str, Any], queue: str, reason: str) -> bool:
-    return death.get("queue") == queue and death.get("reason") == reason
+def _grouped(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One death for each queue and reason, the one that stands first; without a count it gets their number.
+
+    RabbitMQ groups what versions before 3.5 have written, but does it to all that is longer than one, and the result
+    is in reverse order: so the order of all but the latest death changes with every hop.
+    """
+    if len(history) < 2:
+        return [_counted(each, None) for each in history]
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for each in history:
+        groups.setdefault(_key(each), []).append(each)
+    return [_counted(group[0], len(group)) for group in reversed(list(groups.values()))]
 
 
-def _counted(death: dict[str, Any], more: int = 0) -> dict[str, Any]:
+def _key(death: dict[str, Any]) -> tuple[str, str]:
+    """Its queue and reason, in a form that is hashable whatever a client has put there."""
+    return repr(death.get("queue")), repr(death.get("reason"))
+
+
+def _counted(death: dict[str, Any], count: int | None) -> dict[str, Any]:
+    """With the count that it has, or else with this one, in 64 bits."""
+    own = death.get("count", count)
+    return {"count": 0, **death} | {"count": Long(own)} if isinstance(own, int) else death
+
+
+def _once_more(death: dict[str, Any]) -> dict[str, Any]:
     count = death.get("count")
-    return {"count": 1, **death} | {"count": Long((count if isinstance(count, int) else 1) + more)}
+    return _counted(death | {"count": count + 1 if isinstance(count, int) else 1}, None)
 
 
 def is_cycle(message: Message, queue: str) -> bool:

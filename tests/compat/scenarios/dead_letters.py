@@ -33,7 +33,42 @@ def buried(count: int) -> tuple[Step, ...]:
     return (Until("grave", count), *[Get("grave")] * (count + 1))
 
 
+def chained(*names: str) -> tuple[Step, ...]:
+    """Queues where a message expires, each on its way to the next one; the last one's go to the grave."""
+    return (
+        Queue("grave"),
+        *(
+            Queue(
+                name,
+                arguments={"x-message-ttl": 20, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": following},
+            )
+            for name, following in zip(names, (*names[1:], "grave"), strict=True)
+        ),
+    )
+
+
+def remembered(*queues: str) -> dict[str, Any]:
+    """A history as RabbitMQ wrote it before 3.5: without counts."""
+    return {"headers": {"x-death": [{"queue": queue, "reason": "expired", "exchange": "x"} for queue in queues]}}
+
+
 SCENARIOS = [
+    *(
+        scenario(f"through {len(names)} queues", *chained(*names), Publish("", "a", "1"), *buried(1))
+        for names in ("ab", "abc", "abcd")
+    ),
+    *(
+        scenario(
+            f"a history without counts: {queues}",
+            *GRAVE,
+            source(),
+            Publish("", "q", "1", remembered(*queues)),
+            Get("q"),
+            Reject(1),
+            *buried(1),
+        )
+        for queues in ("a", "aabca", "qaq")
+    ),
     scenario("rejected", *GRAVE, source(), Publish("", "q", "1"), Get("q"), Reject(1), *buried(1)),
     scenario("nacked", *GRAVE, source(), Publish("", "q", "1"), Get("q"), Nack(1, requeue=False), *buried(1)),
     scenario(

@@ -72,12 +72,44 @@ def test_counts_have_64_bits_as_rabbitmq_sends_them() -> None:
         assert sent.header.count(b"\x05countl") == 2
 
 
-def test_deaths_without_a_count_count_once() -> None:
+def deaths(dead: Message) -> list[tuple[str, str, int | None]]:
+    return [(death["queue"], death["reason"], death.get("count")) for death in headers_of(dead)["x-death"]]
+
+
+def test_a_death_alone_without_a_count_stays_so_until_it_comes_again() -> None:
     uncounted = {"queue": "a", "reason": "rejected"}
-    dead = died(message(headers={"x-death": ["strange", uncounted]}), "b", EXPIRED)
-    assert [(death["queue"], death["count"]) for death in headers_of(dead)["x-death"]] == [("b", 1), ("a", 1)]
-    dead = died(message(headers={"x-death": [uncounted]}), "a", REJECTED)
-    assert [(death["queue"], death["count"]) for death in headers_of(dead)["x-death"]] == [("a", 2)]
+    lone = message(headers={"x-death": ["strange", uncounted]})
+    assert deaths(died(lone, "b", EXPIRED)) == [("b", "expired", 1), ("a", "rejected", None)]
+    assert deaths(died(lone, "a", REJECTED)) == [("a", "rejected", 1)]
+
+
+def test_deaths_without_counts_are_grouped_and_counted() -> None:
+    history = [{"queue": queue, "reason": "expired"} for queue in "aabca"]
+    dead = died(message(headers={"x-death": history}), "q", REJECTED)
+    assert deaths(dead) == [("q", "rejected", 1), ("c", "expired", 1), ("b", "expired", 1), ("a", "expired", 3)]
+    dead = died(message(headers={"x-death": history}), "a", EXPIRED)
+    assert deaths(dead) == [("a", "expired", 4), ("c", "expired", 1), ("b", "expired", 1)]
+
+
+def test_of_deaths_that_are_the_same_the_first_is_kept_with_its_count() -> None:
+    history = [{"queue": "a", "reason": "expired", "count": 5}, {"queue": "a", "reason": "expired", "count": 3}]
+    assert deaths(died(message(headers={"x-death": history}), "q", REJECTED)) == [
+        ("q", "rejected", 1),
+        ("a", "expired", 5),
+    ]
+
+
+def test_what_a_client_puts_into_a_history_does_no_harm() -> None:
+    history: list[Any] = [{"queue": ["a"], "reason": {}}, {"count": "many"}, 5, {"queue": ["a"], "reason": {}}]
+    kept = headers_of(died(message(headers={"x-death": history}), "q", REJECTED))["x-death"][1:]
+    assert kept == [{"count": "many"}, {"queue": ["a"], "reason": {}, "count": 2}]
+
+
+def test_the_order_of_older_deaths_changes_with_every_hop() -> None:
+    dead = message()
+    for queue in "abcd":
+        dead = died(dead, queue, EXPIRED)
+    assert [queue for queue, _, _ in deaths(dead)] == ["d", "b", "a", "c"]
 
 
 def test_the_same_queue_for_another_reason_is_another_death() -> None:
