@@ -370,7 +370,7 @@ class ConnectionActor(Actor):
             self._deadline.kill(block=False)
         if self._farewell is not None:
             self._send(self._farewell)
-        # As RabbitMQ: the client that gets a close-ok closes the socket. One still at it would take our end for an error.
+        # As RabbitMQ: who gets a close-ok closes the socket. A client still at it would take our end for an error.
         self._transport.close(after_peer=self._farewell is not None)
         self._broker.tell(ConnectionGone(self.ref))
         self.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -22,14 +23,13 @@ from dispatchd.model.ack_timeouts import AckTimeouts
 from dispatchd.model.consumer import Consumer
 from dispatchd.model.flow import ChannelWindow
 from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger
+from dispatchd.model.names import CONSUMER_TAG_PREFIX, server_given_name
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.actors.transport import Transport
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.transaction import Transaction
-
-TAG_PREFIX = "amq.ctag-"
 
 Outcome = type[Settle | Discard | Requeue]
 
@@ -43,7 +43,6 @@ class Subscriber:
         self._window = ChannelWindow()
         self._ledger = DeliveryLedger(number, frame_max, self._window)
         self._consumers: dict[str, Consumer] = {}
-        self._tags_given = 0
         self.ack_timeouts = AckTimeouts()
         self.prefetch = 0
         self.acknowledged = 0
@@ -56,8 +55,7 @@ class Subscriber:
         if tag in self._consumers:
             raise NotAllowed(f"attempt to reuse consumer tag '{tag}'")
         if not tag:
-            self._tags_given += 1
-            tag = f"{TAG_PREFIX}{self._ref.number}.{self._tags_given}"
+            tag = server_given_name(CONSUMER_TAG_PREFIX, os.urandom)
         return tag
 
     def new_consumer(self, method: m.BasicConsume) -> Consumer:

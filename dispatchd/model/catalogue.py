@@ -22,6 +22,7 @@ from dispatchd.model.exchanges.delayed import DELAYED_MESSAGE, DELAYED_TYPE
 from dispatchd.model.exchanges.types import check_binding, check_exchange_type, check_type_arguments
 from dispatchd.model.names import (
     DEFAULT_EXCHANGE,
+    QUEUE_NAME_PREFIX,
     RESERVED_PREFIX,
     clean_name,
     refuse_default_exchange,
@@ -175,7 +176,7 @@ class Catalogue:
         if name:
             refuse_reserved_name(QUEUE, name)
         else:
-            name = server_given_name(self._random_octets)
+            name = server_given_name(QUEUE_NAME_PREFIX, self._random_octets)
         resource = self.resource(QUEUE, name)
         durable = durable and not exclusive
         owner = connection if exclusive else None

@@ -8,7 +8,8 @@ from dispatchd.amqp.errors import AccessRefused
 
 DEFAULT_EXCHANGE: Final = ""
 RESERVED_PREFIX: Final = "amq."
-SERVER_NAME_PREFIX: Final = "amq.gen-"
+QUEUE_NAME_PREFIX: Final = "amq.gen-"
+CONSUMER_TAG_PREFIX: Final = "amq.ctag-"
 SERVER_NAME_OCTETS: Final = 16  # 22 characters
 
 
@@ -17,10 +18,10 @@ def clean_name(name: str) -> str:
     return name.replace("\r", "").replace("\n", "")
 
 
-def server_given_name(random_octets: Callable[[int], bytes]) -> str:
-    """A name for a queue that was declared without one."""
+def server_given_name(prefix: str, random_octets: Callable[[int], bytes]) -> str:
+    """A name for a queue or a consumer that came without one."""
     octets = random_octets(SERVER_NAME_OCTETS)
-    return SERVER_NAME_PREFIX + urlsafe_b64encode(octets).decode().rstrip("=")
+    return prefix + urlsafe_b64encode(octets).decode().rstrip("=")
 
 
 def refuse_default_exchange(name: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from broker.clients import (
@@ -78,7 +79,7 @@ def test_server_given_tags(raw: OpenRaw, queue: str) -> None:
         client.send(spec.Basic.Consume(queue=queue), 1)
         tags.add(client.expect(spec.Basic.ConsumeOk).consumer_tag)
     assert len(tags) == 10
-    assert all(tag.startswith("amq.ctag-") for tag in tags)
+    assert all(re.fullmatch(r"amq\.ctag-[\w-]{22}", tag) for tag in tags)
 
 
 def test_reuse_of_a_tag(raw: OpenRaw, queue: str) -> None:
