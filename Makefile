@@ -24,7 +24,7 @@ test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit 
 	$(BIN)/pytest tests/unit
 	PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
 
-test-compat: $(INSTALLED) $(TOOLS) $(RABBITMQ)  ## Play the scripts of tests/compat, and run Celery, here and on RabbitMQ; COMPAT_EXAMPLES random scripts
+test-compat: $(INSTALLED) $(TOOLS) $(RABBITMQ)  ## Play scripts, Celery and clients' own tests here and on RabbitMQ; COMPAT_EXAMPLES random scripts
 	RABBITMQ_SERVER=$(RABBITMQ) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/compat
 
 check: $(INSTALLED) $(TOOLS)  ## Lint, types, and who may import whom

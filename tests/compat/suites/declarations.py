@@ -1,6 +1,6 @@
 """The suites, each with where it comes from, how it is run, and what may differ between the two brokers.
 
-Not here, because no registry's package carries its tests: pika, RabbitMQ's C client.
+Not here, because no registry's package carries its tests: pika, bunny, RabbitMQ's C client.
 """
 
 from __future__ import annotations
@@ -43,7 +43,48 @@ def pytest(*options: str, **environment: str) -> tuple[str, ...]:
     return ("env", "--chdir={here}/source", "PYTHONDONTWRITEBYTECODE=1", *variables, *runner, *options)
 
 
-NO_DOCKER = ("-p", "no_docker")
+WAITING = ("pytest-timeout==2.4.0", "pytest-xdist==3.8.0")
+"""For suites that mostly wait: several tests at once, and an end for each."""
+AIO_PIKA_NOT = [
+    f"--ignore=tests/{name}.py"
+    for name in (
+        "test_amqps",  # TLS
+        "test_robust_recovery",  # restarts RabbitMQ in its container
+        "test_amqp_robust",  # test_amqp once more, three times over
+        "test_amqp_robust_proxy",  # what the client does without a broker
+    )
+]
+NO_DOCKER = ("-p", "no_docker", "--timeout=60", "--numprocesses=4")
+
+GO_SOURCES = "/usr/share/gocode/src"
+GO_CLIENT = "github.com/rabbitmq/amqp091-go"
+
+PHP_RUN = """
+cp -r {here}/source/tests {out}/tests && cd {out}
+rm tests/amqpexchange_publish_confirms.phpt  # waits for ever if the acks of two publishes come as one
+NO_INTERACTION=1 TEST_PHP_JUNIT={out}/junit.xml exec php {here}/files/run-tests.php -P -q tests
+"""
+
+JAVA_CLASSPATH = ":".join(
+    f"/usr/share/java/{jar}.jar" for jar in ("amqp-client", "junit4", "hamcrest-all", "slf4j-api", "slf4j-nop")
+)
+JAVA_BUILD = f"""
+cd source/src/test/java
+# These need rabbitmqctl, or libraries that Debian has not.
+(cd com/rabbitmq/client/test/functional && rm FunctionalTests.java Policies.java Metrics.java ConnectionRecovery.java)
+sed -i 's/@Test public void restarting/public void restarting/' com/rabbitmq/client/test/functional/*.java
+ls com/rabbitmq/client/test/functional/*.java > sources
+for name in Bug20004Test CloseInMainLoop MultiThreadedChannel QueueingConsumerTests RpcTest SharedThreadPoolTest \\
+    server/AlternateExchangeEquivalence server/ChannelLimitNegotiation server/PriorityQueues server/XDeathHeaderGrowth
+do echo com/rabbitmq/client/test/$name.java; done >> sources
+mkdir classes
+javac -nowarn -proc:none -d classes -cp {JAVA_CLASSPATH} -sourcepath . @sources {PLUGINS}/Outcomes.java
+grep -vE 'Base|Abstract|TTLHandling|RequeueOnClose' sources | sed 's/.java$//; s,/,.,g' > tests
+"""
+JAVA_RUN = f"""
+cd {{here}}/source/src/test/java
+exec java -cp classes:../resources:{JAVA_CLASSPATH} Outcomes {{out}}/outcomes $(cat tests)
+"""
 
 SUITES = [
     Suite(
@@ -62,7 +103,7 @@ SUITES = [
         "amqpstorm",
         PyPI("amqpstorm", "3.1.4", more=("pytest==9.1.1", "requests==2.34.2")),
         pytest(
-            *("-c", "/dev/null", "--rootdir=.", "amqpstorm/tests/functional"),
+            *("-c", "/dev/null", "--rootdir=.", "-p", "no_management", "amqpstorm/tests/functional"),
             "--ignore=amqpstorm/tests/functional/management",
             "--ignore=amqpstorm/tests/functional/ssl",
             "--ignore=amqpstorm/tests/functional/test_web_based.py",
@@ -75,20 +116,28 @@ SUITES = [
     ),
     Suite(
         "aiormq",
-        PyPI("aiormq", "7.2.4", more=("pamqp==4.0.1", "aiomisc-pytest==2.0.0", "pytest==9.1.1")),
-        pytest("tests", *NO_DOCKER, "-k", "not amqps"),
-        at_least=100,
+        PyPI("aiormq", "7.2.4", more=("pamqp==4.0.1", "aiomisc-pytest==2.0.0", "pytest==9.1.1", *WAITING)),
+        pytest("tests", *NO_DOCKER, "-k", "not amqps and not amqp-named"),
+        at_least=250,
+        seconds=400,
     ),
     Suite(
         "aio-pika",
         PyPI(
             "aio-pika",
             "10.2.1",
-            more=("aiormq==7.2.4", "pamqp==4.0.1", "aiomisc-pytest==2.0.0", "pytest==9.1.1", "shortuuid==1.0.13"),
+            more=(
+                "aiormq==7.2.4",
+                "pamqp==4.0.1",
+                "aiomisc-pytest==2.0.0",
+                "pytest==9.1.1",
+                *WAITING,
+                "shortuuid==1.0.13",
+            ),
         ),
-        pytest("tests", *NO_DOCKER, "--ignore=tests/test_amqps.py"),
-        at_least=500,
-        seconds=240,
+        pytest("tests", *NO_DOCKER, "--dist=loadfile", *AIO_PIKA_NOT),
+        at_least=300,
+        seconds=400,
     ),
     Suite(
         "amqplib",
@@ -98,5 +147,49 @@ SUITES = [
             *("--test-reporter=junit", "--test-reporter-destination={out}/junit.xml"),
         ),
         at_least=300,
+    ),
+    Suite(
+        "amqp091-go",
+        Debian(
+            install=("golang-go", "golang-github-rabbitmq-amqp091-go-dev", "golang-uber-goleak-dev"),
+            build=f"export GO111MODULE=off GOPATH=/usr/share/gocode; go test -c -tags integration -o tests {GO_CLIENT}",
+        ),
+        (
+            "sh",
+            "-c",
+            f"cd /usr/share/gocode/src/{GO_CLIENT} && go tool test2json {{here}}/tests -test.v > {{out}}/go.json",
+        ),
+        at_least=110,
+        results="go.json",
+        read=go,
+    ),
+    Suite(
+        "php-amqp",  # over RabbitMQ's C client
+        Debian(
+            install=("php-cli", "php-amqp"),
+            source="php-amqp",
+            files=(("php8.2-dev", "usr/lib/php/*/build/run-tests.php"),),
+        ),
+        ("sh", "-c", PHP_RUN),
+        at_least=150,
+        seconds=300,
+        exceptions={
+            "tests/bug_gh155_direct_reply_to.phpt (#155 RabbitMQ's Direct reply-to (related to consume multiple))": (
+                "it looks at the form of a reply address, which is opaque to clients: here there is no dot in it"
+            ),
+        },
+    ),
+    Suite(
+        "rabbitmq-java-client",
+        Debian(
+            install=("default-jdk-headless", "librabbitmq-client-java", "junit4", "libhamcrest-java", "libslf4j-java"),
+            source="rabbitmq-java-client",
+            build=JAVA_BUILD,
+        ),
+        ("sh", "-c", JAVA_RUN),
+        at_least=280,
+        results="outcomes",
+        read=lines,
+        seconds=400,
     ),
 ]

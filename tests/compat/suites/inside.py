@@ -9,14 +9,17 @@ in FOLDER/suite.log, what dispatchd logged in FOLDER/broker.log. Exits with 0 wh
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from broker.process import BrokerProcess
 from compat.rabbitmq import RabbitMQ
 
 PORT = 5672
+GRACE_SECONDS = 20
 
 
 def main(broker: str, folder: Path, seconds: float, command: list[str]) -> int:
@@ -37,21 +40,19 @@ def main(broker: str, folder: Path, seconds: float, command: list[str]) -> int:
 
 
 def run(command: list[str], folder: Path, seconds: float) -> None:
-    """Run the suite to its end, or for `seconds`; its results are what it has written by then."""
+    """Run the suite to its end, or for `seconds`: then it is asked to end, and its results are what it has by then."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     with (folder / "suite.log").open("wb") as log:
+        suite = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
         try:
-            subprocess.run(
-                command,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                timeout=seconds,
-                check=False,
-            )
+            suite.wait(seconds)
         except subprocess.TimeoutExpired:
             log.write(f"\nno end within {seconds} s\n".encode())
+            suite.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                suite.wait(GRACE_SECONDS)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Where a suite comes from: fetched by the registry's own client into a folder of the cache, never into the checkout.
 
-A source is laid out once; its folder has a name that changes with its declaration. `.venv/suites` goes with `make clean`.
+A source is laid out once, in a folder whose name changes with its declaration. `make clean` takes `.venv/suites` away.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CACHE = Path(__file__).parents[3] / ".venv" / "suites"
 FETCH_SECONDS = 300
 
 
-class Unavailable(Exception):
+class Unavailable(Exception):  # noqa: N818 - nothing went wrong
     """A registry or a tool that isn't there; the text is the reason for which the suite is skipped."""
 
 
@@ -79,11 +79,13 @@ class Debian:
     """Packages installed on the machine, and the original source of another laid out in `source`, if one is named.
 
     `files` are taken out of packages that are not installed: pairs of a package and a path in it, laid out in `files`.
+    `build` is a shell script that runs in the end, in the folder.
     """
 
     install: tuple[str, ...]
     source: str = ""
     files: tuple[tuple[str, str], ...] = ()
+    build: str = ""
 
     def fetch(self, folder: Path) -> None:
         self._install()
@@ -97,6 +99,8 @@ class Debian:
             shutil.rmtree(folder / "extracted")
         if self.source:
             self._lay_out_source(folder)
+        if self.build:
+            run("sh", "-euc", self.build, folder=folder)
 
     def _install(self) -> None:
         missing = [package for package in self.install if not is_installed(package)]
@@ -111,10 +115,14 @@ class Debian:
         """What the machine's own lists of packages say of sources, asked with lists of our own: nothing is changed."""
         (folder / "lists/partial").mkdir(parents=True)
         (folder / "sources.list").write_text(sources_list())
-        options = [
-            *("-o", f"Dir::Etc::SourceList={folder / 'sources.list'}", "-o", "Dir::Etc::SourceParts=/dev/null"),
-            *("-o", f"Dir::State::Lists={folder / 'lists'}", "-o", "Dir::Cache::pkgcache=", "-o", "Dir::Cache::srcpkgcache="),
-        ]
+        settings = {
+            "Dir::Etc::SourceList": folder / "sources.list",
+            "Dir::Etc::SourceParts": "/dev/null",
+            "Dir::State::Lists": folder / "lists",
+            "Dir::Cache::pkgcache": "",
+            "Dir::Cache::srcpkgcache": "",
+        }
+        options = [f"--option={name}={value}" for name, value in settings.items()]
         run("apt-get", *options, "update", "-qq")
         try:
             run("apt-get", *options, "source", "--download-only", "--tar-only", self.source, folder=folder)
@@ -142,12 +150,12 @@ def is_installed(package: str) -> bool:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Without the one folder that all of such an archive is in."""
+    """Without the folder that the sources in such an archive are in."""
     with tarfile.open(archive) as file:
         file.extractall(folder.with_name("unpacked"), filter="data")
-    [inner] = folder.with_name("unpacked").iterdir()
+    [inner] = (each for each in folder.with_name("unpacked").iterdir() if each.is_dir())
     inner.rename(folder)
-    folder.with_name("unpacked").rmdir()
+    shutil.rmtree(folder.with_name("unpacked"))
 
 
 def run(*command: str | Path, folder: Path | None = None) -> str:

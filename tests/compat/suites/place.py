@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
-from pathlib import Path
 
 from compat.suites.packages import Unavailable
 
 UNSHARE = ("unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-GRACE_SECONDS = 60
 
 
 def command(*inside: str) -> list[str]:
@@ -28,9 +25,3 @@ def command(*inside: str) -> list[str]:
     if tried.returncode:
         raise Unavailable(f"no network namespace can be had here: {tried.stderr.strip()}")
     return [*enter, *inside]
-
-
-def end(process: subprocess.Popen[bytes]) -> None:
-    """End a place and all that runs in it."""
-    process.send_signal(signal.SIGKILL)
-    process.wait()

@@ -14,8 +14,8 @@ Outcomes = dict[str, str]
 def junit(report: Path) -> Outcomes:
     """JUnit's XML, as pytest, node and PHP write it. What has a name twice gets numbers."""
     outcomes: Outcomes = {}
-    if not report.exists():
-        return outcomes
+    if not report.exists() or not report.stat().st_size:
+        return outcomes  # it did not get as far
     for case in ElementTree.parse(report).iter("testcase"):
         name = unused("::".join(filter(None, (case.get("classname"), case.get("name")))), outcomes)
         tags = {child.tag for child in case}
@@ -52,6 +52,9 @@ def verdict(ours: Outcomes, theirs: Outcomes, exceptions: Mapping[str, str]) -> 
     """A line for each test that only RabbitMQ passes and no exception names, and for each exception that is none."""
     worse = passed(theirs) - passed(ours)
     return [
-        *(f"{ours.get(name, 'missing')} here, passed on RabbitMQ: {name}" for name in sorted(worse - exceptions.keys())),
+        *(
+            f"only RabbitMQ passes ({ours.get(name, 'missing')} here): {name}"
+            for name in sorted(worse - exceptions.keys())
+        ),
         *(f"no exception any more: {name} ({exceptions[name]})" for name in sorted(exceptions.keys() - worse)),
     ]

@@ -1,4 +1,4 @@
-"""All that RabbitMQ passes, dispatchd passes: every suite on both, each in a place of its own, compared test by test."""
+"""All that RabbitMQ passes, dispatchd passes: every suite on both, each in a place of its own, compared by test."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ class Run:
 
 
 @contextmanager
-def running(*run: object) -> Iterator[Run]:
-    started = Run(*run)
+def running(suite: Suite, packages: Path, broker: str, folder: Path) -> Iterator[Run]:
+    started = Run(suite, packages, broker, folder)
     try:
         yield started
     finally:
