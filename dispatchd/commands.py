@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from dispatchd.remote import Api
@@ -55,7 +56,13 @@ def _delete_vhost(api: Api, given: Given) -> None:
     api.ask("DELETE", "vhosts", given.name)
 
 
+def _trace(api: Api, given: Given, *, tracing: bool) -> None:
+    api.ask("GET", "vhosts", given.vhost)  # to define one that is not there would make it
+    api.ask("PUT", "vhosts", given.vhost, body={"tracing": tracing})
+
+
 _NAME: Final = Argument("name", "name of the vhost")
+_VHOST: Final = Argument("--vhost", "name of the vhost (default: /)", "/")
 
 COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
     "vhost": (
@@ -68,6 +75,17 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                 (_NAME, Argument("--description", "what it is for"), Argument("--tags", "words with commas")),
             ),
             "delete": Command("delete a vhost with everything in it", _delete_vhost, (_NAME,)),
+        },
+    ),
+    "trace": (
+        "the firehose (tracing)",
+        {
+            "on": Command(
+                "copy all messages of a vhost to its exchange amq.rabbitmq.trace",
+                partial(_trace, tracing=True),
+                (_VHOST,),
+            ),
+            "off": Command("copy the messages of a vhost no more", partial(_trace, tracing=False), (_VHOST,)),
         },
     ),
 }

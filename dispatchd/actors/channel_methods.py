@@ -58,7 +58,7 @@ class ChannelMethods(Actor):
         self._session = session
         self._transport = session.transport
         self._waiting_for: Request | m.Method | None = None
-        self._subscriber = Subscriber(number, self.ref, self._transport, session.frame_max)
+        self._subscriber = Subscriber(number, self.ref, session)
         self._publisher = Publisher(number, self.ref, session)
         self._requester = Requester(number, self.ref, session)
         self._transaction: Transaction | None = None

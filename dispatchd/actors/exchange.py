@@ -72,11 +72,14 @@ class ExchangeActor(Actor):
         self._route(publishing, messages)
 
     def _route(self, publishing: Publishing, messages: list[Message]) -> None:
+        trace = publishing.trace
         for destination, routed in self._router.route(messages, self._find_alternate()):
             self._published_out += len(routed)
             if destination.is_queue:
                 publishing.awaiting += 1
                 destination.ref.tell(Enqueue(publishing, routed))
+                if trace is not None:
+                    trace.note(destination.name, routed)
             else:
                 publishing.hops += 1
                 destination.ref.tell(Route(publishing, routed))
@@ -84,6 +87,8 @@ class ExchangeActor(Actor):
             self._history.note(messages)
         publishing.hops -= 1
         if publishing.hops == 0:
+            if trace is not None:
+                trace.tap.published(publishing.messages, trace)
             returned = mandatory(unroutable(publishing.messages))
             if returned or not publishing.awaiting:
                 publishing.channel.tell(Routed(publishing, returned))

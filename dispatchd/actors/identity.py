@@ -25,6 +25,11 @@ CAPABILITIES = (
 )
 
 
+def node_name() -> str:
+    """What this broker is called where RabbitMQ names its node: `dispatchd@` and the short name of the host."""
+    return "dispatchd@" + platform.node().partition(".")[0]
+
+
 def server_properties() -> dict[str, Any]:
     """The peer properties of connection.start: `capabilities` names only what works."""
     return {

@@ -14,6 +14,7 @@ from dispatchd.amqp.errors import AmqpError, ConnectionException, Unavailable
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
+    from dispatchd.actors.tap import Tap
     from dispatchd.actors.transport import Transport
     from dispatchd.amqp.frame_parser import ChannelInput
     from dispatchd.amqp.message import Message
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.residency import StoredEntry
     from dispatchd.model.router import Publishing
+    from dispatchd.model.trace import Party, Trace
     from dispatchd.model.transaction import Transaction
 
 
@@ -88,8 +90,11 @@ class Route(ActorMessage):
     messages: list[Message]
 
     def refuse(self, reason: str) -> None:
-        self.publishing.hops -= 1
-        self.publishing.channel.tell(Routed(self.publishing, refused=self.messages))
+        publishing = self.publishing
+        publishing.hops -= 1
+        if publishing.hops == 0 and publishing.trace is not None:
+            publishing.trace.tap.published(publishing.messages, publishing.trace)
+        publishing.channel.tell(Routed(publishing, refused=self.messages))
 
 
 @dataclass(frozen=True, slots=True)
@@ -478,6 +483,35 @@ class ConnectionGone(ActorMessage):
 
     connection: Ref
     is_repeatable: ClassVar[bool] = True
+
+
+# --- The firehose: nobody waits for a tracer, but what it has yet to take is counted
+
+
+@dataclass(frozen=True, slots=True)
+class Published(ActorMessage):
+    """The last exchange to the tracer: these were published; `trace` says by whom, and where they went."""
+
+    messages: list[Message]
+    trace: Trace
+    cost: int
+
+    def refuse(self, reason: str) -> None:
+        self.trace.tap.taken(self.cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered(ActorMessage):
+    """Channel to the tracer: it got these from this queue: (message, whether it is redelivered)."""
+
+    deliveries: list[tuple[Message, bool]]
+    queue: str
+    party: Party
+    tap: Tap
+    cost: int
+
+    def refuse(self, reason: str) -> None:
+        self.tap.taken(self.cost)
 
 
 # --- Persistence: even in quarantine it notes what has to change, and commits it when it is revived

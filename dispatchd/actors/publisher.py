@@ -10,6 +10,7 @@ from dispatchd.amqp.errors import NO_ROUTE
 from dispatchd.model.confirms import ConfirmLedger
 from dispatchd.model.publishes import by_exchange, publishable
 from dispatchd.model.router import Publishing
+from dispatchd.model.trace import Party, Trace
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
@@ -32,6 +33,7 @@ class Publisher:
         self._catalogue = session.catalogue
         self._frame_max = session.frame_max
         self._user = session.user
+        self._party = Party(session.name, number, session.user)
         self._outstanding_credit = 0
         self._has_ended = False
         self.confirms: ConfirmLedger | None = None
@@ -88,6 +90,8 @@ class Publisher:
         return ref
 
     def _send(self, target: Ref, publishing: Publishing) -> None:
+        if self._catalogue.tap is not None:
+            publishing.trace = Trace(self._catalogue.tap, self._party)
         self.unaccepted += 1
         self.published += len(publishing.messages)
         target.tell(Route(publishing, publishing.messages))

@@ -24,10 +24,11 @@ from dispatchd.model.consumer import Consumer
 from dispatchd.model.flow import ChannelWindow
 from dispatchd.model.ledger import ALL_KNOWN, DeliveryLedger
 from dispatchd.model.names import CONSUMER_TAG_PREFIX, server_given_name
+from dispatchd.model.trace import Party
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
-    from dispatchd.actors.transport import Transport
+    from dispatchd.actors.session import Session
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.transaction import Transaction
 
@@ -37,11 +38,13 @@ Outcome = type[Settle | Discard | Requeue]
 class Subscriber:
     """Gives deliveries their tags, and tells queues what became of them."""
 
-    def __init__(self, number: int, ref: Ref, transport: Transport, frame_max: int) -> None:
+    def __init__(self, number: int, ref: Ref, session: Session) -> None:
         self._ref = ref
-        self._transport = transport
+        self._transport = session.transport
+        self._catalogue = session.catalogue
+        self._party = Party(session.name, number, session.user)
         self._window = ChannelWindow()
-        self._ledger = DeliveryLedger(number, frame_max, self._window)
+        self._ledger = DeliveryLedger(number, session.frame_max, self._window)
         self._consumers: dict[str, Consumer] = {}
         self.ack_timeouts = AckTimeouts()
         self.prefetch = 0
@@ -120,6 +123,8 @@ class Subscriber:
     def deliver(self, message: Deliver) -> None:
         """Send deliveries to the client."""
         self._transport.send(self._ledger.encode_deliveries(message.consumer, message.entries))
+        if self._catalogue.tap is not None:
+            self._catalogue.tap.delivered(message.entries, self._party)
 
     def overdue(self, now: int) -> int:
         """The timeout in ms that a delivery has exceeded; 0 if none has. `now` is in ms too."""
@@ -128,6 +133,8 @@ class Subscriber:
     def answer_get(self, entry: QueueEntry, message_count: int, *, no_ack: bool) -> None:
         """Send a basic.get-ok."""
         self._transport.send(self._ledger.encode_get_ok(entry, message_count, no_ack))
+        if self._catalogue.tap is not None:
+            self._catalogue.tap.delivered([entry], self._party)
 
     def settle(self, acks: list[Any], outcome: Outcome, method: m.Method) -> None:
         """Settle the deliveries that `acks` (tag * 2 + multiple) name.

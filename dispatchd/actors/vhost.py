@@ -26,6 +26,7 @@ from dispatchd.actors.messages import (
 from dispatchd.actors.orders import DefineVhost, Fulfilled, VhostGone
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.tracer import TracerActor
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AmqpError, Unavailable
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding
@@ -43,6 +44,7 @@ from dispatchd.model.stored_definitions import StoredVhost, binding_row, exchang
 if TYPE_CHECKING:
     from dispatchd.actors.storage import Storage
     from dispatchd.actors.stored_queues import StoredQueues
+    from dispatchd.actors.tap import Tap
 
 REMOVED_IN_ONE_TURN = 50
 """Queues, or exchanges, of a vhost that is deleted: a vhost of many must not hold up the loop."""
@@ -70,6 +72,7 @@ class VhostActor(Actor):
         self.catalogue = Catalogue(definition.name, os.urandom, new_queue_id)
         for exchange in self.catalogue.exchanges.values():
             self._start_exchange(exchange)
+        self._set_tracing()
 
     def restore(self, stored: StoredVhost, contents: StoredQueues) -> None:
         """Take in what the store kept before the actor begins.
@@ -117,7 +120,19 @@ class VhostActor(Actor):
     def on_define(self, order: DefineVhost) -> None:
         """Change what an operator says of this vhost."""
         order.apply_to(self._definition)
+        self._set_tracing()
         self._store([vhost_row(self._definition)], (self.ref, Fulfilled(order, answer=False)))
+
+    def _set_tracing(self) -> None:
+        """Begin or end the tracer, as the definition says; channels see it at once, without being told."""
+        tap: Tap | None = self.catalogue.tap
+        if self._definition.tracing and tap is None:
+            tracer = TracerActor(self.system, self.catalogue, self.ref)
+            tracer.begin()
+            self.catalogue.tap = tracer.tap
+        elif tap is not None and not self._definition.tracing:
+            self.catalogue.tap = None
+            tap.tracer.tell(Retire())
 
     @receives(Fulfilled)
     def on_fulfilled(self, message: Fulfilled) -> None:
@@ -242,6 +257,8 @@ class VhostActor(Actor):
     def on_retire(self, message: Retire) -> None:
         """The vhost is deleted: a few queues and exchanges at a time go, then it stops."""
         self._is_retiring = True
+        self._definition.tracing = False
+        self._set_tracing()
         catalogue = self.catalogue
         for name in list(islice(catalogue.queues, REMOVED_IN_ONE_TURN)):
             self._remove(catalogue.delete_queue(name), None)

@@ -127,6 +127,11 @@ def encode_table(table: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
+def encode_fields(table: dict[str, Any]) -> bytes:
+    """What `encode_table` returns, without the size: such pieces can be joined to one table."""
+    return encode_table(table)[4:]
+
+
 def write_table(out: BytesWriter, table: dict[str, Any], depth: int = 1) -> None:
     """Write what `encode_table` returns."""
     _check_depth(depth)

@@ -55,6 +55,7 @@ class Properties:
 
 
 _NAMES: Final = [field.name for field in fields(Properties)]
+_FIELD_NAMES: Final = [bytes([len(name)]) + name.encode() for name in _NAMES]
 
 
 def property_flags(header: bytes) -> i64:
@@ -168,6 +169,45 @@ def _read_property(reader: Reader, flag: int) -> Any:
     return reader.shortstr()
 
 
+def property_table(header: bytes) -> bytes:
+    """The properties of a content header that `delivery_mode` has accepted, as a table on the wire, in reverse order.
+
+    Integers are `I` (an `l` for a timestamp that needs it), texts `S`; headers are copied without being decoded.
+    """
+    reader = Reader(header, HEADER_FIXED_SIZE, len(header))
+    flags: i64 = property_flags(header)
+    written: list[bytes] = []
+    flag: i64 = FLAG_CONTENT_TYPE
+    for name in _FIELD_NAMES:
+        if flags & flag:
+            written.append(name + _property_field(reader, flag))
+        flag >>= 1
+    written.reverse()
+    return _sized(b"".join(written))
+
+
+def _property_field(reader: Reader, flag: i64) -> bytes:
+    if flag == FLAG_HEADERS:
+        return b"F" + _sized(reader.longstr())
+    if flag in (FLAG_DELIVERY_MODE, FLAG_PRIORITY):
+        return b"I\0\0\0" + bytes([reader.octet()])
+    if flag == FLAG_TIMESTAMP:
+        seconds = reader.longlong()
+        return b"l" + seconds.to_bytes(8, "big") if seconds >> 31 else b"I" + seconds.to_bytes(4, "big")
+    size: i64 = reader.octet()
+    at: i64 = reader.advance(size)
+    return b"S" + _sized(reader.data[at : at + size])
+
+
+def _sized(octets: bytes) -> bytes:
+    return len(octets).to_bytes(4, "big") + octets
+
+
+def header_of_fields(body_size: int, table_fields: bytes) -> bytes:
+    """Payload of a content header frame with nothing but headers: these fields, which are on the wire already."""
+    return _header(body_size, FLAG_HEADERS, _sized(table_fields))
+
+
 def encode_header(body_size: int, properties: Properties) -> bytes:
     """Payload of a content header frame. Raises ValueError if a property does not fit its wire type."""
     values = BytesWriter()
@@ -179,12 +219,16 @@ def encode_header(body_size: int, properties: Properties) -> bytes:
             flags |= flag
             _write_property(values, flag, value)
         flag >>= 1
+    return _header(body_size, flags, values.getvalue())
+
+
+def _header(body_size: int, flags: int, values: bytes) -> bytes:
     out = BytesWriter()
     write_unsigned(out, BASIC_CLASS, 2)
     write_unsigned(out, 0, 2)
     write_unsigned(out, body_size, 8)
     write_unsigned(out, flags, 2)
-    out.write(values.getvalue())
+    out.write(values)
     return out.getvalue()
 
 

@@ -24,6 +24,7 @@ from dispatchd.model.names import (
     DEFAULT_EXCHANGE,
     QUEUE_NAME_PREFIX,
     RESERVED_PREFIX,
+    TRACE_EXCHANGE,
     clean_name,
     refuse_default_exchange,
     refuse_reserved_name,
@@ -37,7 +38,7 @@ PREDECLARED: Final = (
     ("amq.fanout", "fanout", False),
     ("amq.headers", "headers", False),
     ("amq.match", "headers", False),
-    ("amq.rabbitmq.trace", "topic", True),
+    (TRACE_EXCHANGE, "topic", True),
     ("amq.topic", "topic", False),
 )  # name, type, internal
 
@@ -67,6 +68,7 @@ class Catalogue:
         self.queues: dict[str, QueueDefinition] = {}
         self.queue_destinations: dict[str, Destination] = {}  # by name, for the default exchange
         self.reply_addresses = ReplyAddresses(random_octets)  # likewise; channels open and close them
+        self.tap: Any = None  # the way to the vhost's tracer, while it is traced
         self._from: dict[str, dict[BindingKey, Binding]] = {}
         self._to: dict[Destination, dict[BindingKey, Binding]] = {}
         for name, type_name, internal in PREDECLARED:

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.amqp.message import Message
-from dispatchd.amqp.properties import Properties, decode_properties, encode_header
+from dispatchd.amqp.properties import FLAG_HEADERS, Properties, decode_properties, encode_header, property_flags
 from dispatchd.model.arguments import field_type
 
 CC: Final = "CC"
@@ -33,6 +33,14 @@ def hidden_copies(message: Message, headers: dict[str, Any]) -> list[str]:
     """The keys that a BCC has named which is no longer among the message's `headers`."""
     named = _keys(headers, CC)
     return [key for key in message.copy_keys or [] if key not in named]
+
+
+def routing_keys(message: Message) -> list[str]:
+    """All keys that the message is routed by, its own first. Of one that was stored, BCC's are forgotten."""
+    copies = message.copy_keys
+    if copies is None and property_flags(message.header) & FLAG_HEADERS and _TRACE in message.header:
+        copies = _keys(decode_properties(message.header).headers or {}, CC)
+    return [message.routing_key, *(copies or [])]
 
 
 def _keys(headers: dict[str, Any], name: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Final
 from dispatchd.amqp.errors import AccessRefused
 
 DEFAULT_EXCHANGE: Final = ""
+TRACE_EXCHANGE: Final = "amq.rabbitmq.trace"
 RESERVED_PREFIX: Final = "amq."
 QUEUE_NAME_PREFIX: Final = "amq.gen-"
 CONSUMER_TAG_PREFIX: Final = "amq.ctag-"

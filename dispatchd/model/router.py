@@ -7,6 +7,7 @@ from mypy_extensions import i64
 from dispatchd.amqp.message import Message
 from dispatchd.model.binding import Destination
 from dispatchd.model.exchanges.table import RoutingTable
+from dispatchd.model.trace import Trace
 from dispatchd.model.transaction import Transaction
 
 Routes = list[tuple[Destination, list[Message]]]
@@ -31,6 +32,7 @@ class Publishing:
         "messages",
         "refused",
         "remembered_by",
+        "trace",
         "transaction",
         "uncommitted",
     )
@@ -50,6 +52,7 @@ class Publishing:
         self.refused: list[Message] = []  # to be confirmed with nack
         self.transaction: Transaction | None = None  # of which it is a part
         self.remembered_by: list[Any] | None = None  # exchanges that would take it for a duplicate if it came again
+        self.trace: Trace | None = None  # what the vhost's tracer is to be told of it
 
 
 class Router:

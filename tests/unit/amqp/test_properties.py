@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from pamqp import commands, header
 
 from dispatchd.amqp.errors import AmqpSyntaxError
+from dispatchd.amqp.field_table import decode_table, encode_fields, encode_table
 from dispatchd.amqp.message import make_message, split_address
 from dispatchd.amqp.properties import (
     FLAG_EXPIRATION,
@@ -19,8 +20,10 @@ from dispatchd.amqp.properties import (
     delivery_mode,
     encode_header,
     find_property,
+    header_of_fields,
     is_persistent,
     property_flags,
+    property_table,
     short_property,
 )
 
@@ -149,6 +152,45 @@ def test_properties_that_do_not_fit() -> None:
     for properties in [Properties(priority=256), Properties(reply_to="é" * 128), Properties(timestamp=-1)]:
         with pytest.raises(ValueError, match=r"expected|at most"):
             encode_header(0, properties)
+
+
+@settings(max_examples=100)
+@given(PROPERTIES, st.integers(0, 2**63 - 1))
+def test_properties_as_a_table_are_those_that_are_set(properties: Properties, timestamp: int) -> None:
+    properties = replace(properties, timestamp=timestamp)
+    table = property_table(encode_header(5, properties))
+    decoded, end = decode_table(table, 0, len(table))
+    assert end == len(table)
+    assert decoded == {name: value for name, value in vars_of(properties).items() if value is not None}
+    assert list(decoded) == [name for name in reversed(vars_of(properties)) if name in decoded]
+
+
+def vars_of(properties: Properties) -> dict[str, Any]:
+    return {field.name: getattr(properties, field.name) for field in fields(properties)}
+
+
+def test_properties_as_a_table_have_rabbitmqs_types() -> None:
+    properties = Properties(content_type="a", priority=255, timestamp=2**31 - 1)
+    longs = b"\x09timestampI\x7f\xff\xff\xff\x08priorityI\0\0\0\xff"
+    assert property_table(encode_header(5, properties))[4:] == longs + b"\x0ccontent_typeS\0\0\0\x01a"
+    later = property_table(encode_header(5, Properties(timestamp=2**31)))
+    assert later[4:] == b"\x09timestampl\0\0\0\0\x80\0\0\0"
+
+
+def test_headers_are_copied_into_the_table_as_they_came() -> None:
+    odd = b"\0\0\0\x05\x01ab\x07?"  # b is a letter that encoders of ours do not write, ? one that nobody reads
+    header = encode_header(5, Properties(headers={}))[:-4] + odd
+    assert property_table(header) == b"\0\0\0\x12\x07headersF" + odd
+
+
+def test_a_header_of_fields_has_nothing_but_headers() -> None:
+    table = {"a": 1, "b": ["x"]}
+    assert header_of_fields(7, encode_fields(table)) == encode_header(7, Properties(headers=table))
+    assert len(encode_table(table)).to_bytes(4, "big") + encode_fields(table) != encode_table(table)
+    assert decode_properties(header_of_fields(7, encode_fields({"a": 1}) + encode_fields({"b": 2}))).headers == {
+        "a": 1,
+        "b": 2,
+    }
 
 
 def test_make_message() -> None:

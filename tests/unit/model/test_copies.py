@@ -4,10 +4,10 @@ import pytest
 from unit.model.routing import bind, message, queue
 
 from dispatchd.amqp.errors import PreconditionFailed
-from dispatchd.amqp.message import make_message
+from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties, decode_properties
 from dispatchd.model.binding import Destination
-from dispatchd.model.copies import address_copies
+from dispatchd.model.copies import address_copies, routing_keys
 from dispatchd.model.exchanges.table import RoutingTable
 from dispatchd.model.exchanges.types import make_routing_table
 from dispatchd.model.router import Router, unroutable
@@ -37,6 +37,20 @@ def test_both_headers_name_keys_and_bcc_is_removed_alone() -> None:
         "x", "k", Properties(content_type="text/plain", headers=headers, delivery_mode=2, user_id="guest"), b"body"
     )
     assert sent.header == expected.header
+
+
+def test_all_keys_are_known_and_of_a_stored_message_those_that_cc_names() -> None:
+    headers = {"BCC": ["c"], "CC": ["a", 1, "b"]}
+    sent = message("k", headers)
+    address_copies(sent)
+    assert routing_keys(sent) == ["k", "a", "b", "c"]
+    stored = make_message("x", "k", decode_properties(sent.header), b"")
+    assert routing_keys(stored) == ["k", "a", "b"]
+
+
+@pytest.mark.parametrize("header", [b"", b"CC", make_message("", "", Properties(type="CC"), b"").header])
+def test_what_has_no_headers_names_no_further_keys(header: bytes) -> None:
+    assert routing_keys(Message("x", "k", b"", header)) == ["k"]
 
 
 def test_an_empty_bcc_is_removed_too() -> None:
