@@ -11,6 +11,7 @@ from pathlib import Path
 
 START_SECONDS = 60
 STOP_SECONDS = 30
+NODE = "dispatchd-compat@localhost"
 PLUGINS = (
     "rabbitmq_consistent_hash_exchange",
     "rabbitmq_random_exchange",
@@ -38,6 +39,7 @@ class RabbitMQ:
         self.port = port or free_port()
         self._server = server
         self._folder = folder
+        self._environment: dict[str, str] = {}
         self._processes: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
@@ -50,7 +52,7 @@ class RabbitMQ:
             HOME=str(self._folder),  # of the cookie
             ERL_EPMD_PORT=str(epmd_port),
             ERL_EPMD_ADDRESS=self.host,
-            RABBITMQ_NODENAME="dispatchd-compat@localhost",
+            RABBITMQ_NODENAME=NODE,
             RABBITMQ_NODE_IP_ADDRESS=self.host,
             RABBITMQ_NODE_PORT=str(self.port),
             RABBITMQ_DIST_PORT=str(free_port()),
@@ -65,6 +67,7 @@ class RabbitMQ:
             RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}",
             RUNNING_UNDER_SYSTEMD="1",  # the shell script becomes the Erlang process, so its pid is the one to end
         )
+        self._environment = environment
         self._run(["epmd", "-port", str(epmd_port)], environment)
         broker = self._run([str(self._server)], environment)
         deadline = time.monotonic() + START_SECONDS
@@ -90,6 +93,14 @@ class RabbitMQ:
 
     def _log(self) -> list[str]:
         return (self._folder / "output").read_text(errors="replace").splitlines()
+
+    def control(self, *words: str) -> None:
+        """Run rabbitmqctl. Raises AssertionError with what it says if it fails."""
+        command = [str(self._server.with_name("rabbitmqctl")), "--node", NODE, *words]
+        result = subprocess.run(
+            command, env=self._environment, capture_output=True, check=False, text=True, timeout=START_SECONDS
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
 
     def kill(self) -> None:
         """End it with SIGKILL, then its epmd."""
