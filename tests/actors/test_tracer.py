@@ -200,6 +200,18 @@ def test_dead_letters_are_no_publishes_and_their_deliveries_are_copied(client: C
     assert copies[1].headers["properties"]["headers"]["x-first-death-reason"] == "expired"
 
 
+def test_what_is_delayed_is_a_publish_to_no_queue_and_none_when_it_is_due(client: Client, watcher: Watcher) -> None:
+    declare_exchange(client, "later", "x-delayed-message", **{"x-delayed-type": "fanout"})
+    bind(client, "q", "later")
+    content = ContentHeader(0, 1, spec.Basic.Properties(headers={"x-delay": 1}))
+    client.send(1, spec.Basic.Publish(exchange="later", routing_key="k"), content, ContentBody(b"1"))
+    client.call(1, spec.Basic.Consume(queue="q", no_ack=True), spec.Basic.ConsumeOk)
+    client.delivery()
+    published, delivered = watcher.copies()
+    assert (published.key, published.headers["routed_queues"]) == ("publish.later", [])
+    assert (delivered.key, delivered.headers["exchange_name"]) == ("deliver.q", "later")
+
+
 def test_direct_replies_are_publishes_to_no_queue(client: Client, watcher: Watcher) -> None:
     client.call(1, spec.Basic.Consume(queue="amq.rabbitmq.reply-to", no_ack=True), spec.Basic.ConsumeOk)
     client.publish(1, b"request", reply_to="amq.rabbitmq.reply-to")
