@@ -36,7 +36,7 @@ def hidden_copies(message: Message, headers: dict[str, Any]) -> list[str]:
 
 
 def routing_keys(message: Message) -> list[str]:
-    """All keys that the message is routed by, its own first. Of one that was read from the store, BCC's are forgotten."""
+    """All keys that the message is routed by, its own first. Of one read from the store, BCC's are forgotten."""
     copies = message.copy_keys
     if copies is None and property_flags(message.header) & FLAG_HEADERS and _TRACE in message.header:
         copies = _keys(decode_properties(message.header).headers or {}, CC)

@@ -49,7 +49,7 @@ def test_a_copy_is_as_it_was_published_but_not_mandatory() -> None:
     [copy] = history.copies()
     for name in ("exchange", "routing_key", "address", "header", "body", "persistent"):
         assert getattr(copy, name) == getattr(one, name)
-    for name in ("mandatory", "sequence", "queues", "message_id", "content_stored", "copy_keys", "visited"):
+    for name in ("mandatory", "sequence", "queues", "message_id", "copy_keys", "visited"):
         assert not getattr(copy, name)
     assert copy.persistent
     assert history.copies() != [copy]
