@@ -185,8 +185,9 @@ class ChannelMethods(Actor):
     def _wait_for_acks(self, name: str) -> None:
         """Not for ever, if the queue has a timeout for that."""
         queue = self._session.catalogue.queues.get(clean_name(name))
-        if queue is not None and queue.arguments.get(CONSUMER_TIMEOUT):
-            self._subscriber.ack_timeouts.watch(queue.destination.ref, queue.arguments[CONSUMER_TIMEOUT])
+        timeout = 0 if queue is None else queue.governed_arguments.get(CONSUMER_TIMEOUT, 0)
+        if queue is not None and timeout:
+            self._subscriber.ack_timeouts.watch(queue.destination.ref, timeout)
             self._look_later()
 
     def _look_later(self) -> None:

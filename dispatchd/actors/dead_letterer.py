@@ -22,15 +22,15 @@ class DeadLetterer(Republisher):
     def __init__(self, ref: Ref, name: str, rules: QueueRules, catalogue: Catalogue) -> None:
         super().__init__(ref)
         self._name = name
-        self._rules = rules
+        self.rules = rules
         self._catalogue = catalogue
 
     def publish(self, entries: list[QueueEntry], reason: str) -> list[QueueEntry]:
         """Send entries away; returns those that can be forgotten at once, because they have nowhere to go."""
-        exchange = self._catalogue.exchanges.get(self._rules.dead_letter_exchange or "")
-        if self._rules.dead_letter_exchange is None or exchange is None:
+        exchange = self._catalogue.exchanges.get(self.rules.dead_letter_exchange or "")
+        if self.rules.dead_letter_exchange is None or exchange is None:
             return entries
-        now, routing_key = int(time.time()), self._rules.dead_letter_routing_key
+        now, routing_key = int(time.time()), self.rules.dead_letter_routing_key
         messages = [
             dead_letter(entry.message, reason, self._name, exchange.name, routing_key, now) for entry in entries
         ]

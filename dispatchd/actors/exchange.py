@@ -11,6 +11,7 @@ from dispatchd.actors.messages import (
     Bind,
     Enqueue,
     Forget,
+    Govern,
     Released,
     Retire,
     Route,
@@ -18,7 +19,6 @@ from dispatchd.actors.messages import (
     Unbind,
 )
 from dispatchd.actors.runtime import Actor, Ref, System, receives
-from dispatchd.model.arguments import ALTERNATE_EXCHANGE
 from dispatchd.model.binding import Binding
 from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.exchanges.default import DefaultRoutes
@@ -47,7 +47,7 @@ class ExchangeActor(Actor):
         super().__init__(system, definition.name or "(default)", vhost)
         self._definition = definition
         self._catalogue = catalogue
-        self._alternate: str = definition.arguments.get(ALTERNATE_EXCHANGE, "")
+        self._alternate = definition.alternate_exchange
         self._deduplication = make_deduplication(definition.arguments)
         self._history = make_history(definition.routing_type, definition.arguments)
         self._router = self._make_router()
@@ -136,6 +136,11 @@ class ExchangeActor(Actor):
         """Take a binding out."""
         self._router.table.unbind(message.binding)
 
+    @receives(Govern)
+    def on_govern(self, _message: Govern) -> None:
+        """Other policies may name another alternate exchange."""
+        self._alternate = self._definition.alternate_exchange
+
     @receives(Retire)
     def on_retire(self, _message: Retire) -> None:
         """The exchange has been deleted."""
@@ -144,6 +149,7 @@ class ExchangeActor(Actor):
     def restarted(self) -> None:
         """Match anew what the catalogue says."""
         self._router = self._make_router()
+        self._alternate = self._definition.alternate_exchange
 
     def _bindings(self) -> list[Binding]:
         if self._definition.name:
@@ -161,6 +167,7 @@ class ExchangeActor(Actor):
             "auto_delete": definition.auto_delete,
             "internal": definition.internal,
             "arguments": definition.arguments,
+            **definition.governance.to_row(),
             "bindings": [
                 {
                     "destination": binding.destination.name,

@@ -324,6 +324,13 @@ class Unbind(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Govern(ActorMessage):
+    """Vhost to queue or exchange: other policies govern it; its definition, which both have, says which."""
+
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteQueue(ActorMessage):
     """Queue to vhost: its conditions are met, remove it. Without a request it deletes itself (auto-delete)."""
 

@@ -11,6 +11,7 @@ from dispatchd.actors.messages import ActorMessage
 from dispatchd.actors.runtime import Ref
 from dispatchd.amqp.errors import AmqpError, Unavailable
 from dispatchd.model.definitions import VhostDefinition
+from dispatchd.model.policies import ALL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,3 +93,36 @@ class VhostGone(ActorMessage):
     """Vhost to broker, by way of persistence: everything of it is deleted, on disk too."""
 
     name: str
+
+
+# --- Policies, of a vhost that is told itself
+
+
+@dataclass(frozen=True, slots=True)
+class SetPolicy(Order):
+    """Add a policy, or an operator policy; it takes the place of one with its name. The fields are as JSON has them.
+
+    The answer is whether its name is new. By then all that it governs has been told. Denied if it makes no sense.
+    """
+
+    name: str
+    is_operator: bool
+    pattern: Any
+    definition: Any
+    priority: Any = 0
+    apply_to: Any = ALL
+
+
+@dataclass(frozen=True, slots=True)
+class ClearPolicy(Order):
+    """Remove a policy, or an operator policy. Denied if there is none."""
+
+    name: str
+    is_operator: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShowPolicies(Order):
+    """The answer is a list of rows."""
+
+    is_operator: bool

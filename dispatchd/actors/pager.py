@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dispatchd.model.definitions import QueueDefinition
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.queue import Queue
+    from dispatchd.model.queue_rules import QueueRules
 
 DELETED_IN_ONE_GO = 2_000
 RETRY_SECONDS = 1.0
@@ -53,6 +54,10 @@ class Pager:
         self._to_be_deleted = 0
         self.has_spilled = False
         self.lost = 0
+
+    def obey(self, rules: QueueRules) -> None:
+        """Other policies govern the queue: another part of it may be in memory."""
+        self._residency = self._storage.residency(rules)
 
     def restart(self, queue: Queue) -> None:
         """The queue failed: answers to what was asked before mean nothing any more."""

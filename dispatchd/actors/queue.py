@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import gevent
-
-from dispatchd.actors.alarm import LONGEST_TIMER_SECONDS, Alarm, now_ms
+from dispatchd.actors.alarm import Alarm, now_ms
 from dispatchd.actors.dead_letterer import DeadLetterer
 from dispatchd.actors.held_credit import HeldCredit
 from dispatchd.actors.messages import (
@@ -29,6 +26,7 @@ from dispatchd.actors.messages import (
     Enqueue,
     Fetched,
     Got,
+    Govern,
     Mark,
     OnDisk,
     PlacesDeleted,
@@ -48,6 +46,7 @@ from dispatchd.actors.messages import (
 from dispatchd.actors.pager import Pager
 from dispatchd.actors.republisher import Answer
 from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.use_timer import UseReview, UseTimer
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AccessRefused, AmqpError
 from dispatchd.model.catalogue import Catalogue, in_use, not_empty
@@ -55,7 +54,7 @@ from dispatchd.model.dead_letters import DELIVERY_LIMIT, EXPIRED, MAXLEN, REJECT
 from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.queue import Queue
-from dispatchd.model.queue_rules import NO_LIMIT, REJECT_PUBLISH_DLX, QueueRules
+from dispatchd.model.queue_rules import DROP_HEAD, REJECT_PUBLISH_DLX, QueueRules
 
 if TYPE_CHECKING:
     from dispatchd.actors.storage import Storage
@@ -67,6 +66,8 @@ if TYPE_CHECKING:
 
 ENTRIES_IN_ONE_TURN = 2000
 """What persistence is told to forget at once: a purge of a long queue must not hold up the loop."""
+HEADS_IN_ONE_TURN = 100
+"""What goes at once, beyond what has just come, when a queue is too long: with a new limit that may be all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,10 @@ class ExpiryDue(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
-class UseReview(ActorMessage):
-    """A queue's timer to itself: it may have been unused for as long as x-expires allows."""
+class DropMore(ActorMessage):
+    """A queue to itself: it is still too long."""
+
+    is_repeatable: ClassVar[bool] = True
 
 
 class QueueActor(Actor):
@@ -92,12 +95,13 @@ class QueueActor(Actor):
         self._catalogue = catalogue
         self._vhost = vhost
         self._persistence = storage.persistence
-        self._rules = QueueRules(definition.arguments)
+        self._rules = QueueRules(definition.governed_arguments)
         self._queue = Queue(self.ref, definition.durable, 0, self._rules)
         self._deduplication = make_deduplication(definition.arguments)
         self._dead_letterer = DeadLetterer(self.ref, definition.name, self._rules, catalogue)
         self._expiry = Alarm(self.ref, ExpiryDue())
-        self._last_used = time.monotonic()
+        self._use = UseTimer(self.ref)
+        self._sheds = False
         self._marked = 0
         self._held_credit = HeldCredit(self.ref)
         self._pager = Pager(self.ref, definition, storage, storage.residency(self._rules))
@@ -118,7 +122,7 @@ class QueueActor(Actor):
 
     def on_start(self) -> None:
         """Begin the timers that a queue may have from its first moment on."""
-        self._watch_use()
+        self._use.begin(self._rules.expires)
         self._pager.read_ahead(self._queue)
 
     # Publishing
@@ -153,7 +157,8 @@ class QueueActor(Actor):
             self._held_credit.hold(publishing, queue)
         self._deliver(deliveries)
         self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits
-        self._give_up(queue.drop_overflow(), MAXLEN, transaction)
+        if self._rules.has_limit:
+            self._drop_overflow(len(messages), transaction)
         self._drop_expired(now)
         self._watch_expiry()
         if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
@@ -231,7 +236,7 @@ class QueueActor(Actor):
         """What is needed soon is in memory again."""
         if not self._pager.fetched(self._queue, message):
             return
-        self._give_up(self._queue.drop_overflow(), MAXLEN)
+        self._drop_overflow(0)
         self._serve()
         waiting, self._waiting_gets = self._waiting_gets, deque()
         for request in waiting:
@@ -275,7 +280,7 @@ class QueueActor(Actor):
     def on_requeue(self, message: Requeue, transaction: Transaction | None = None) -> None:
         """Put back what was not acknowledged."""
         self._give_up(self._queue.requeue(message.entries), DELIVERY_LIMIT, transaction)
-        self._give_up(self._queue.drop_overflow(), MAXLEN, transaction)
+        self._drop_overflow(len(message.entries), transaction)
         self._serve()
 
     @receives(Settlement)
@@ -310,6 +315,23 @@ class QueueActor(Actor):
         """What was dead-lettered is where it had to go, or on its way there."""
         self._forget(self._dead_letterer.heard(message))
 
+    def _drop_overflow(self, come: int, transaction: Transaction | None = None) -> None:
+        """Let heads go until the queue is no longer than allowed, if not at once, after so many have come."""
+        at_most = come + HEADS_IN_ONE_TURN
+        dropped = self._queue.drop_overflow(at_most, self._sheds)
+        self._give_up(dropped, MAXLEN, transaction)
+        if len(dropped) == at_most:
+            self.ref.tell(DropMore())
+        elif self._sheds:
+            self._sheds = self._queue.is_too_long()
+
+    @receives(DropMore)
+    def on_drop_more(self, _message: DropMore) -> None:
+        """There were more heads too many than fit one turn."""
+        self._drop_overflow(0)
+        self._drop_expired(now_ms())
+        self._watch_expiry()
+
     def _drop_expired(self, now: int) -> None:
         self._give_up(self._queue.drop_expired(now), EXPIRED)
         self._pager.read_ahead(self._queue)
@@ -325,27 +347,40 @@ class QueueActor(Actor):
         self._drop_expired(now_ms())
         self._watch_expiry()
 
-    def _watch_use(self) -> None:
-        if self._rules.expires != NO_LIMIT:
-            seconds = min(self._rules.expires / 1000, LONGEST_TIMER_SECONDS)
-            gevent.spawn_later(seconds, self.ref.tell, UseReview())
-
     @receives(UseReview)
     def on_use_review(self, _message: UseReview) -> None:
         """A queue with x-expires goes when nobody consumed, declared or got from it for so long."""
-        if self._queue.consumers:
-            self._last_used = time.monotonic()
-        left = self._rules.expires / 1000 - (time.monotonic() - self._last_used)
-        if left <= 0 and not self._deleting:
+        if not self._deleting and self._use.is_over(bool(self._queue.consumers)):
             self._delete(None)
-        elif not self._deleting:
-            gevent.spawn_later(min(left, LONGEST_TIMER_SECONDS), self.ref.tell, UseReview())
+
+    # Policies
+
+    @receives(Govern)
+    def on_govern(self, _message: Govern) -> None:
+        """Other policies govern the queue; those for its length do at once, those for time to live what comes later.
+
+        As in RabbitMQ a queue that is to reject new messages from now on has dropped the oldest until now, and does so
+        once more for its new length.
+        """
+        old = self._rules
+        self._read_rules()
+        self._sheds = DROP_HEAD in (old.overflow, self._rules.overflow)
+        self._use.begin(self._rules.expires)
+        self._drop_overflow(0)
+        self._drop_expired(now_ms())
+        self._watch_expiry()
+        self._pager.review(self._queue)
+
+    def _read_rules(self) -> None:
+        rules = QueueRules(self._definition.governed_arguments)
+        self._rules = self._queue.rules = self._dead_letterer.rules = rules
+        self._pager.obey(rules)
 
     # Methods
 
     def _remove(self, consumer: Consumer) -> None:
         self._queue.remove_consumer(consumer)
-        self._last_used = time.monotonic()
+        self._use.note_use()
         self._held_credit.release(self._queue)
         if self._definition.auto_delete and self._had_consumers and not self._queue.consumers and not self._deleting:
             self._delete(None)
@@ -373,7 +408,7 @@ class QueueActor(Actor):
                 self._get(request, method)
             case _, m.QueueDeclare():
                 queue = self._queue
-                self._last_used = time.monotonic()
+                self._use.note_use()
                 counts = (len(queue), len(queue.consumers))
                 self._answer(request, m.QueueDeclareOk(self._definition.name, *counts))
             case _, m.QueuePurge():
@@ -405,7 +440,7 @@ class QueueActor(Actor):
         self._serve()
 
     def _get(self, request: Request, method: m.BasicGet) -> None:
-        self._last_used = time.monotonic()
+        self._use.note_use()
         now = now_ms()
         self._drop_expired(now)
         entry = self._queue.take()
@@ -461,6 +496,7 @@ class QueueActor(Actor):
         if self._deduplication is not None and isinstance(self.handling, Enqueue):
             self._deduplication.forget(self.handling.messages)  # they were refused
         old = self._queue
+        self._read_rules()
         for consumer in old.consumers:
             stranded, consumer.batch = consumer.batch, []
             consumer.give_back(stranded)
@@ -490,6 +526,7 @@ class QueueActor(Actor):
             "auto_delete": definition.auto_delete,
             "exclusive": definition.exclusive,
             "arguments": definition.arguments,
+            **definition.governance.to_row(),
             "state": self.state,
             "messages": len(queue) + queue.unacked,
             "messages_ready": len(queue),

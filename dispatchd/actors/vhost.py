@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dispatchd.actors.delayed_exchange import DelayedExchangeActor
 from dispatchd.actors.exchange import ExchangeActor
+from dispatchd.actors.governor import Governor, ReviewPolicies
 from dispatchd.actors.messages import (
     ActorMessage,
     Bind,
@@ -23,7 +24,15 @@ from dispatchd.actors.messages import (
     Subscribe,
     Unbind,
 )
-from dispatchd.actors.orders import DefineVhost, Fulfilled, VhostGone
+from dispatchd.actors.orders import (
+    ClearPolicy,
+    DefineVhost,
+    Fulfilled,
+    Order,
+    SetPolicy,
+    ShowPolicies,
+    VhostGone,
+)
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.tracer import TracerActor
@@ -70,6 +79,7 @@ class VhostActor(Actor):
         self._persistence = storage.persistence
         self._is_retiring = False
         self.catalogue = Catalogue(definition.name, os.urandom, new_queue_id)
+        self._governor = Governor(self.ref, self.catalogue, self._persistence)
         for exchange in self.catalogue.exchanges.values():
             self._start_exchange(exchange)
         self._set_tracing()
@@ -79,6 +89,7 @@ class VhostActor(Actor):
 
         Raises KeyError, ValueError, AmqpError or StoreError for records that don't fit together.
         """
+        self._governor.restore(stored)
         for record in stored.exchanges:
             exchange = exchange_from_record(record)
             self.catalogue.restore_exchange(exchange)
@@ -96,6 +107,7 @@ class VhostActor(Actor):
                 self._exchange(binding.source).tell(Bind(binding))
 
     def _start_exchange(self, exchange: ExchangeDefinition, contents: StoredQueues | None = None) -> None:
+        self._governor.govern(exchange)
         actor: ExchangeActor
         if exchange.type == DELAYED_MESSAGE:
             actor = DelayedExchangeActor(self.system, exchange, self.catalogue, self.ref, self._persistence)
@@ -106,6 +118,7 @@ class VhostActor(Actor):
         exchange.destination.ref = actor.begin()
 
     def _make_queue(self, queue: QueueDefinition) -> QueueActor:
+        self._governor.govern(queue)
         actor = QueueActor(self.system, queue, self.catalogue, self.ref, self._storage)
         queue.destination.ref = actor.ref
         return actor
@@ -139,6 +152,33 @@ class VhostActor(Actor):
         """What an order changed is on disk."""
         message.order.fulfil(message.answer)
 
+    @receives(SetPolicy)
+    def on_set_policy(self, order: SetPolicy) -> None:
+        """Add a policy."""
+        self._carry_out(order, self._governor.set)
+
+    @receives(ClearPolicy)
+    def on_clear_policy(self, order: ClearPolicy) -> None:
+        """Remove a policy."""
+        self._carry_out(order, self._governor.clear)
+
+    @receives(ShowPolicies)
+    def on_show_policies(self, order: ShowPolicies) -> None:
+        """Tell what policies there are."""
+        order.fulfil(self._governor.rows(order.is_operator))
+
+    @receives(ReviewPolicies)
+    def on_review_policies(self, _message: ReviewPolicies) -> None:
+        """Policies have changed: some more queues and exchanges may hear of it."""
+        self._governor.review()
+
+    def _carry_out(self, order: Order, carry_out: Callable[[Any], None]) -> None:
+        try:
+            self._refuse_if_retiring()
+            carry_out(order)
+        except AmqpError as error:
+            order.deny(error)
+
     # Methods, by type
 
     @receives(Request)
@@ -146,11 +186,17 @@ class VhostActor(Actor):
     def on_request(self, request: Request) -> None:
         """Carry out a method for a channel, or hand it to the queue that it names."""
         try:
-            if self._is_retiring:
-                raise Unavailable(f"vhost '{self.name}' is deleted")
+            self._refuse_if_retiring()
             self._methods[type(request.method)](self, request, request.method)
         except AmqpError as error:
             request.reply_to.tell(Denied(request, error))
+
+    def _refuse_if_retiring(self) -> None:
+        if self._is_retiring:
+            raise Unavailable(self._farewell())
+
+    def _farewell(self) -> str:
+        return f"vhost '{self.name}' is deleted"
 
     def _declare_exchange(self, request: Request, method: m.ExchangeDeclare) -> None:
         done = Done(request, m.ExchangeDeclareOk())
@@ -269,7 +315,8 @@ class VhostActor(Actor):
         if catalogue.queues or catalogue.exchanges:
             self.ref.tell(message)
         else:
-            self._persistence.tell(Define([], then=(self._broker, VhostGone(self.name))))
+            forgotten = self._governor.end(self._farewell())
+            self._persistence.tell(Define([*forgotten], then=(self._broker, VhostGone(self.name))))
             self.end()
 
     def _remove(self, removed: Removed | None, then: tuple[Ref, ActorMessage] | None) -> None:

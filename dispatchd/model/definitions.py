@@ -4,8 +4,10 @@ from base64 import b64decode, b64encode
 from typing import Any
 
 from dispatchd.amqp.field_table import decode_table, encode_table
+from dispatchd.model.arguments import ALTERNATE_EXCHANGE
 from dispatchd.model.binding import EXCHANGE, QUEUE, Binding, Destination
 from dispatchd.model.exchanges.delayed import routing_type
+from dispatchd.model.policies import UNGOVERNED, Governance, governed_arguments
 
 Record = dict[str, Any]
 
@@ -30,7 +32,7 @@ class VhostDefinition:
 
 
 class ExchangeDefinition:
-    """A declared exchange; `destination` is what bindings and messages to it hold.
+    """A declared exchange; `destination` is what bindings and messages to it hold, `governance` what policies ask.
 
     `routing_type` is the type by which it routes. `queue_id` is its name in the store, if it is one that keeps
     messages; 0 otherwise.
@@ -41,6 +43,7 @@ class ExchangeDefinition:
         "auto_delete",
         "destination",
         "durable",
+        "governance",
         "internal",
         "name",
         "queue_id",
@@ -67,6 +70,19 @@ class ExchangeDefinition:
         self.routing_type = routing_type(type, self.arguments)
         self.queue_id = queue_id
         self.destination = Destination(EXCHANGE, name)
+        self.governance: Governance = UNGOVERNED
+
+    @property
+    def alternate_exchange(self) -> str:
+        """Where messages go that find no queue: as declared, or else as a policy says; "" if they go nowhere.
+
+        The default exchange has none, whatever governs it.
+        """
+        if not self.name:
+            return ""
+        if ALTERNATE_EXCHANGE in self.arguments:
+            return str(self.arguments[ALTERNATE_EXCHANGE])
+        return str(self.governance.definition.get(ALTERNATE_EXCHANGE, ""))
 
     def to_record(self) -> Record:
         """The definition as JSON has it; `arguments` are a field table in base64."""
@@ -87,12 +103,22 @@ class ExchangeDefinition:
 
 
 class QueueDefinition:
-    """A declared queue; `destination` is what bindings and messages to it hold.
+    """A declared queue; `destination` is what bindings and messages to it hold, `governance` what policies ask.
 
     `owner` is the connection of an exclusive queue, None otherwise. `queue_id` is the queue's name in the store.
     """
 
-    __slots__ = ("arguments", "auto_delete", "destination", "durable", "exclusive", "name", "owner", "queue_id")
+    __slots__ = (
+        "arguments",
+        "auto_delete",
+        "destination",
+        "durable",
+        "exclusive",
+        "governance",
+        "name",
+        "owner",
+        "queue_id",
+    )
 
     def __init__(
         self,
@@ -111,6 +137,12 @@ class QueueDefinition:
         self.owner: Any = owner
         self.exclusive: bool = owner is not None
         self.destination = Destination(QUEUE, name)
+        self.governance: Governance = UNGOVERNED
+
+    @property
+    def governed_arguments(self) -> dict[str, Any]:
+        """The declared arguments with what policies ask: by these it behaves."""
+        return governed_arguments(self.arguments, self.governance.definition)
 
     def to_record(self) -> Record:
         """The definition as JSON has it; `arguments` are a field table in base64. An owner is not recorded."""

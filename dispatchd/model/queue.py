@@ -238,15 +238,22 @@ class Queue:
             return True
         return rules.max_bytes != NO_LIMIT and self.ready_bytes + message.size > rules.max_bytes
 
-    def drop_overflow(self) -> list[QueueEntry]:
-        """Remove heads until what is ready is within the limits; nothing if it is new messages that have to go."""
+    def is_too_long(self) -> bool:
+        """Whether more is ready than allowed."""
         rules = self.rules
+        if rules.max_length != NO_LIMIT and len(self) > rules.max_length:
+            return True
+        return rules.max_bytes != NO_LIMIT and self.ready_bytes > rules.max_bytes
+
+    def drop_overflow(self, at_most: i64, even_if_rejecting: bool = False) -> list[QueueEntry]:
+        """Remove heads until what is ready is within the limits, but not more than `at_most`.
+
+        It removes nothing if it is new messages that have to go, or else only `even_if_rejecting`.
+        """
         dropped: list[QueueEntry] = []
-        if rules.rejects_publishes:
+        if self.rules.rejects_publishes and not even_if_rejecting:
             return dropped
-        while (rules.max_length != NO_LIMIT and len(self) > rules.max_length) or (
-            rules.max_bytes != NO_LIMIT and self.ready_bytes > rules.max_bytes
-        ):
+        while len(dropped) < at_most and self.is_too_long():
             head = self._pop()
             if head is None:
                 break

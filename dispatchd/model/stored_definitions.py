@@ -1,6 +1,7 @@
-"""Definitions as the store keeps them: a record for each vhost, and for each durable exchange, queue and binding of it.
+"""Definitions as the store keeps them: a record for each vhost, and for each thing in it that is to be kept.
 
-A record is JSON; its key is a digest of what identifies it, because names together are longer than a store's key.
+Those are durable exchanges, queues and bindings, policies and operator policies. A record is JSON; its key is a digest
+of what identifies it, because names together are longer than a store's key.
 """
 
 from __future__ import annotations
@@ -18,12 +19,15 @@ from dispatchd.model.definitions import (
     binding_to_record,
     vhost_from_record,
 )
+from dispatchd.model.policies import Policy
 
 VHOSTS: Final = "vhost"
 EXCHANGES: Final = "exchange"
 QUEUES: Final = "queue"
 BINDINGS: Final = "binding"
-_KINDS: Final = (VHOSTS, EXCHANGES, QUEUES, BINDINGS)
+POLICIES: Final = "policy"
+OPERATOR_POLICIES: Final = "operator policy"
+_KINDS: Final = (VHOSTS, EXCHANGES, QUEUES, BINDINGS, POLICIES, OPERATOR_POLICIES)
 _KEY_OCTETS: Final = 20
 
 
@@ -36,6 +40,8 @@ class StoredVhost:
         self.exchanges: list[Record] = []
         self.queues: list[Record] = []
         self.bindings: list[Record] = []
+        self.policies: list[Record] = []
+        self.operator_policies: list[Record] = []
 
 
 def vhost_row(vhost: VhostDefinition) -> tuple[bytes, bytes]:
@@ -60,6 +66,11 @@ def binding_row(vhost: str, binding: Binding) -> tuple[bytes, bytes]:
     return _row(vhost, BINDINGS, identity, record)
 
 
+def policy_row(vhost: str, policy: Policy, is_operator: bool) -> tuple[bytes, bytes]:
+    """Key and value of a policy, or of an operator policy."""
+    return _row(vhost, OPERATOR_POLICIES if is_operator else POLICIES, [policy.name], policy.to_record())
+
+
 def _row(vhost: str, kind: str, identity: list[str], record: Record) -> tuple[bytes, bytes]:
     key = blake2b(json.dumps([vhost, kind, *identity]).encode(), digest_size=_KEY_OCTETS).digest()
     return key, json.dumps({"vhost": vhost, "what": kind, "record": record}).encode()
@@ -78,8 +89,12 @@ def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
             vhost.exchanges.append(row["record"])
         elif row["what"] == QUEUES:
             vhost.queues.append(row["record"])
-        else:
+        elif row["what"] == BINDINGS:
             vhost.bindings.append(row["record"])
+        elif row["what"] == POLICIES:
+            vhost.policies.append(row["record"])
+        else:
+            vhost.operator_policies.append(row["record"])
     return vhosts
 
 

@@ -88,7 +88,7 @@ def test_the_oldest_go_until_the_rest_fits(sizes: list[int], length: int | None,
     limits = {"max_length": length, "max_length_bytes": octets}
     limited = queue(**{name: limit for name, limit in limits.items() if limit is not None})
     limited.enqueue([message(b"x" * size) for size in sizes], 0)
-    dropped = limited.drop_overflow()
+    dropped = limited.drop_overflow(100)
     assert len(dropped) + len(limited) == len(sizes)
     assert length is None or len(limited) <= length
     assert octets is None or limited.ready_bytes <= octets
