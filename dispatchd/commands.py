@@ -64,6 +64,54 @@ def _trace(api: Api, given: Given, *, tracing: bool) -> None:
 _NAME: Final = Argument("name", "name of the vhost")
 _VHOST: Final = Argument("--vhost", "name of the vhost (default: /)", "/")
 
+
+def _list_policies(path: str, api: Api, given: Given) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = api.ask("GET", path, given.vhost)
+    return rows
+
+
+def _set_policy(path: str, api: Api, given: Given) -> None:
+    body = {
+        "pattern": given.pattern,
+        "definition": given.definition,
+        "priority": given.priority,
+        "apply-to": given.apply_to,
+    }
+    api.ask("PUT", path, given.vhost, given.name, body=body)
+
+
+def _clear_policy(path: str, api: Api, given: Given) -> None:
+    api.ask("DELETE", path, given.vhost, given.name)
+
+
+_POLICY: Final = Argument("name", "name of the policy")
+
+
+def _policies(path: str, subject: str, settings: str) -> tuple[str, dict[str, Command]]:
+    """The commands for policies, or operator policies, which are at `path` of the API."""
+    return subject, {
+        "list": Command(
+            f"show all {subject} of a vhost",
+            partial(_list_policies, path),
+            (_VHOST,),
+            ("vhost", "name", "pattern", "apply-to", "definition", "priority"),
+        ),
+        "set": Command(
+            "add one, or put it in the place of the one with this name",
+            partial(_set_policy, path),
+            (
+                _POLICY,
+                Argument("pattern", "regular expression for names of queues and exchanges"),
+                Argument("definition", f"JSON object of what is asked of them, such as {settings}"),
+                Argument("--priority", "of those that match, the highest governs (default: 0)", "0"),
+                Argument("--apply-to", "what it is for (default: all)", "all", ("queues", "exchanges", "all")),
+                _VHOST,
+            ),
+        ),
+        "clear": Command("remove one", partial(_clear_policy, path), (_POLICY, _VHOST)),
+    }
+
+
 COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
     "vhost": (
         "virtual hosts",
@@ -88,6 +136,8 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
             "off": Command("copy the messages of a vhost no more", partial(_trace, tracing=False), (_VHOST,)),
         },
     ),
+    "policy": _policies("policies", "policies", '{"max-length": 1000}'),
+    "operator-policy": _policies("operator-policies", "operator policies", '{"message-ttl": 60000}'),
 }
 """By noun, then by verb."""
 

@@ -45,6 +45,6 @@ class Api:
 
 def _reason(error: urllib.error.HTTPError) -> str:
     try:
-        return str(json.load(error)["reason"])
+        return " ".join(str(json.load(error)["reason"]).split())
     except (ValueError, LookupError, TypeError):
         return f"{error.url}: {error.code} {error.reason}"

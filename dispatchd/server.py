@@ -27,6 +27,7 @@ from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
 from dispatchd.store.memory_store import MemoryStore
 from dispatchd.web.app import make_app
 from dispatchd.web.debug import DebugServer, install_signal
+from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
 from dispatchd.web.vhosts import Vhosts
 
@@ -82,7 +83,11 @@ class Server:
         self._listener = Listener(
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
         )
-        sections = [Vhosts(self._broker_ref, self.system)]
+        sections = [
+            Vhosts(self._broker_ref, self.system),
+            Policies(self.system),
+            Policies(self.system, of_operator=True),
+        ]
         app = make_app(self.system, self._may_log_in, lambda: self._is_ready, self._overview, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port)

@@ -30,13 +30,24 @@ def name_filter(_config: str | None) -> tuple[str, Any, Any]:
 def body_object() -> dict[str, Any]:
     """The JSON object in the body; an empty body is an empty one. Raises 400 for anything else."""
     body = bottle.request.body.read()
-    try:
-        found = json.loads(body) if body else {}
-    except (ValueError, RecursionError):
-        raise bottle.HTTPError(400, "The body is not JSON") from None
+    found = json_of(body, "The body") if body else {}
     if not isinstance(found, dict):
         raise bottle.HTTPError(400, "The body is JSON, but no object")
     return found
+
+
+def json_of(text: str | bytes, what: str) -> Any:
+    """The value of a JSON text. Raises 400, for numbers that are none and half characters too."""
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant)
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise bottle.HTTPError(400, f"{what} is not JSON") from None
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
 
 
 def text_of_body(body: dict[str, Any], key: str) -> str | None:
