@@ -40,7 +40,7 @@ def compare(rabbitmq: RabbitMQ, dispatchd: BrokerProcess) -> Compare:
     """Play steps on both; the first difference as a text, "" if there is none."""
 
     def compare(*steps: Step) -> str:
-        ours, theirs = play(dispatchd.port, steps), play(rabbitmq.port, steps)
+        ours, theirs = play(dispatchd, steps), play(rabbitmq, steps)
         assert NEVER not in str(theirs), "RabbitMQ waited in vain too: the script is wrong"
         return differences(steps, ours, theirs)
 

@@ -13,16 +13,16 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from broker.raw import HEADER, RawClient
 from compat import script
+from compat.operator import Operator
 from compat.script import Step
 from compat.transcript import Transcript, describe, number_generated_names, plain
 from pamqp import commands as spec
 from pamqp.frame import marshal
 
-HOST = "127.0.0.1"
 PATIENCE_SECONDS = 10
 LEAST_ROUNDS = 2
 """Of asking after a step: what a queue does to another one in the first is seen in the second."""
@@ -45,6 +45,14 @@ CAPABILITIES = {
 CONTENT_METHODS = (spec.Basic.Deliver, spec.Basic.GetOk, spec.Basic.Return)
 
 
+class Broker(Protocol):
+    """What scripts are played on. Guest may do everything there, also by the HTTP API on `admin_port`."""
+
+    host: str
+    port: int
+    admin_port: int
+
+
 @dataclass
 class Channel:
     """What the player has to know of an open channel; `unconfirmed` are the publishes that wait for a confirm."""
@@ -58,8 +66,8 @@ class Link:
     """A connection. Since they were cleared, `heard` has channel number and line of what came, `confirmed` the channel
     number of each publish that was settled, how, and its tag."""
 
-    def __init__(self, port: int) -> None:
-        self.client = RawClient(HOST, port, PATIENCE_SECONDS)
+    def __init__(self, broker: Broker) -> None:
+        self.client = RawClient(broker.host, broker.port, PATIENCE_SECONDS)
         self.channels: dict[int, Channel] = {}
         self.heard: list[tuple[int, str]] = []
         self.confirmed: list[tuple[int, str, int]] = []
@@ -151,9 +159,9 @@ class Link:
         self.is_open = False
 
 
-def play(port: int, steps: Sequence[Step]) -> Transcript:
-    """What the broker at this port said to each step. Queues and exchanges of the script are deleted afterwards."""
-    player = Player(port)
+def play(broker: Broker, steps: Sequence[Step]) -> Transcript:
+    """What a broker said to each step. Queues, exchanges and policies of the script are deleted afterwards."""
+    player = Player(broker)
     try:
         return number_generated_names([player.take(step) for step in steps])
     finally:
@@ -163,8 +171,9 @@ def play(port: int, steps: Sequence[Step]) -> Transcript:
 class Player:
     """`_links` are connections by number; `_queues` are all names that may exist, and the connections that may ask."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._operator = Operator(broker.host, broker.admin_port)
         self._links: dict[int, Link] = {}
         self._queues: dict[str, int] = {}
         self._exchanges: set[str] = set()
@@ -175,7 +184,7 @@ class Player:
     def _link(self, number: int) -> Link:
         link = self._links.get(number)
         if link is None or not link.is_open:
-            link = self._links[number] = Link(self._port)
+            link = self._links[number] = Link(self._broker)
             link.open()
         return link
 
@@ -189,6 +198,8 @@ class Player:
                 self._disconnect(step)
             case script.Until():
                 lines = self._until(step)
+            case script.OperatorStep():
+                lines = self._operator.take(step)
             case script.Wait():
                 time.sleep(step.seconds)
             case script.Send():
@@ -293,7 +304,7 @@ class Player:
             link.close()
 
     def _connect(self, step: script.Connect) -> list[str]:
-        link = self._links[step.connection] = Link(self._port)
+        link = self._links[step.connection] = Link(self._broker)
         link.client.send_bytes(step.header)
         if step.header != HEADER:
             return [place(step.connection, 0, repr(link.client.socket.recv(8)))]
@@ -315,6 +326,7 @@ class Player:
         return [place(step.connection, 0, line) for line in lines]
 
     def clean_up(self) -> None:
+        self._operator.clean_up()
         for number, link in self._links.items():
             if number != HOME:
                 link.close()

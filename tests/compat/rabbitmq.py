@@ -14,11 +14,12 @@ STOP_SECONDS = 30
 NODE = "dispatchd-compat@localhost"
 PLUGINS = (
     "rabbitmq_consistent_hash_exchange",
+    "rabbitmq_management",
     "rabbitmq_random_exchange",
     "rabbitmq_recent_history_exchange",
     "rabbitmq_sharding",
 )
-"""Exchange types that dispatchd has too."""
+"""Exchange types that dispatchd has too, and the HTTP API."""
 
 
 def free_port() -> int:
@@ -37,6 +38,7 @@ class RabbitMQ:
 
     def __init__(self, server: Path, folder: Path, port: int = 0) -> None:
         self.port = port or free_port()
+        self.admin_port = free_port()
         self._server = server
         self._folder = folder
         self._environment: dict[str, str] = {}
@@ -47,6 +49,9 @@ class RabbitMQ:
         epmd_port = free_port()
         plugins = self._folder / "enabled_plugins"
         plugins.write_text(f"[{','.join(PLUGINS)}].")
+        (self._folder / "rabbitmq.conf").write_text(
+            f"management.tcp.ip = {self.host}\nmanagement.tcp.port = {self.admin_port}\n"
+        )
         environment = dict(
             os.environ,
             HOME=str(self._folder),  # of the cookie
@@ -71,7 +76,7 @@ class RabbitMQ:
         self._run(["epmd", "-port", str(epmd_port)], environment)
         broker = self._run([str(self._server)], environment)
         deadline = time.monotonic() + START_SECONDS
-        while not self._accepts():
+        while not (self._accepts(self.port) and self._accepts(self.admin_port)):
             if broker.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise AssertionError("RabbitMQ did not start:\n" + "\n".join(self._log()[-30:]))
@@ -85,9 +90,9 @@ class RabbitMQ:
         self._processes.append(process)
         return process
 
-    def _accepts(self) -> bool:
+    def _accepts(self, port: int) -> bool:
         with suppress(OSError):
-            socket.create_connection((self.host, self.port), 1).close()
+            socket.create_connection((self.host, port), 1).close()
             return True
         return False
 

@@ -398,6 +398,37 @@ class Reply(Step):
     mandatory: bool = False
 
 
+@dataclass(frozen=True, repr=False)
+class OperatorStep(Step):
+    """What an operator does through the HTTP API. With `by_operator` policies are operator policies."""
+
+
+@dataclass(frozen=True, repr=False)
+class SetPolicy(OperatorStep):
+    """What is None is left out."""
+
+    name: str
+    pattern: Any
+    definition: Any
+    _: KW_ONLY
+    priority: Any = None
+    apply_to: Any = None
+    by_operator: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class ClearPolicy(OperatorStep):
+    name: str
+    _: KW_ONLY
+    by_operator: bool = False
+
+
+@dataclass(frozen=True, repr=False)
+class ShowPolicies(OperatorStep):
+    _: KW_ONLY
+    by_operator: bool = False
+
+
 class Scenario(NamedTuple):
     """A script with a name; `reason` is for those in known_differences.py."""
 

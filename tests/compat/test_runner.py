@@ -133,15 +133,15 @@ def test_the_first_difference_is_shown_with_the_script_up_to_it() -> None:
     ],
 )
 def test_what_comes_is_noted(dispatchd: BrokerProcess, steps: tuple[Step, ...], last: list[str]) -> None:
-    lines = play(dispatchd.port, steps)[-1]
+    lines = play(dispatchd, steps)[-1]
     assert len(lines) == len(last)
     assert all(line.startswith(start) for line, start in zip(lines, last, strict=True)), lines
 
 
 def test_nothing_is_left_of_a_script(dispatchd: BrokerProcess) -> None:
-    play(dispatchd.port, (Queue("left"), Queue("owned", exclusive=True, on=(2, 1)), script.Exchange("left")))
+    play(dispatchd, (Queue("left"), Queue("owned", exclusive=True, on=(2, 1)), script.Exchange("left")))
     for step in (Queue("left", passive=True), Queue("owned", passive=True), script.Exchange("left", passive=True)):
-        assert "reply_code=404" in play(dispatchd.port, (step,))[0][0]
+        assert "reply_code=404" in play(dispatchd, (step,))[0][0]
 
 
 def test_each_known_difference_has_a_reason() -> None:
