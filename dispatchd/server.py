@@ -25,7 +25,7 @@ from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
 from dispatchd.store.memory_store import MemoryStore
-from dispatchd.web.app import make_app
+from dispatchd.web.app import Section, make_app
 from dispatchd.web.debug import DebugServer, install_signal
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
@@ -83,7 +83,7 @@ class Server:
         self._listener = Listener(
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
         )
-        sections = [
+        sections: list[Section] = [
             Vhosts(self._broker_ref, self.system),
             Policies(self.system),
             Policies(self.system, of_operator=True),

@@ -46,7 +46,7 @@ def shown_term(value: Any) -> str:
 def _shown_float(value: float) -> str:
     """With a point always, and no sign or zero before an exponent."""
     mantissa, _, exponent = repr(value).partition("e")
-    if "." not in mantissa:
+    if mantissa.lstrip("-").isdecimal():
         mantissa += ".0"
     return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 

@@ -2,49 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import re
-import subprocess
-import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
 import pika
 import pytest
+from broker.admin import api, dispatchd
 from broker.process import BrokerProcess
 from pika.exceptions import ConnectionClosedByBroker, ProbableAccessDeniedError
-
-SECONDS = 20
-
-
-def api(broker: BrokerProcess, method: str, path: str, body: Any = None, user: str = "guest") -> tuple[int, Any]:
-    """Ask the API; returns the status and the JSON that comes."""
-    login = base64.b64encode(f"{user}:guest".encode()).decode()
-    url = f"http://{broker.host}:{broker.admin_port}/api/{path}"
-    data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Authorization": f"Basic {login}"}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=SECONDS) as answer:
-            found = answer.read()
-            return answer.status, json.loads(found) if found else None
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
-
-
-def dispatchd(broker: BrokerProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command against the broker."""
-    return subprocess.run(
-        [sys.executable, "-m", "dispatchd", *words, "--url", f"http://{broker.host}:{broker.admin_port}"],
-        capture_output=True,
-        check=False,
-        text=True,
-        timeout=SECONDS,
-        env={name: value for name, value in os.environ.items() if not name.startswith("DISPATCHD_")},
-    )
 
 
 def connect(broker: BrokerProcess, vhost: str) -> pika.BlockingConnection:

@@ -1,4 +1,4 @@
-"""Policies and operator policies: what they ask of queues and exchanges, at once and later, and which of them do."""
+"""What policies ask of queues and exchanges, and when it is done."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from compat.script import (
     Nack,
     Publish,
     Queue,
-    Scenario,
     SetPolicy,
-    ShowPolicies,
-    Step,
     Until,
     Wait,
     scenario,
@@ -35,24 +32,10 @@ ALT = (Exchange("alt", "fanout"), Queue("q"), Bind("q", "alt"))
 
 
 def policy(name: str = "p", pattern: Any = "^q", **settings: Any) -> SetPolicy:
-    return SetPolicy(name, pattern, named(settings))
+    return SetPolicy(name, pattern, {key.replace("_", "-"): value for key, value in settings.items()})
 
 
-def operator_policy(name: str = "o", pattern: Any = "^q", **settings: Any) -> SetPolicy:
-    return SetPolicy(name, pattern, named(settings), by_operator=True)
-
-
-def named(settings: dict[str, Any]) -> dict[str, Any]:
-    return {name.replace("_", "-"): value for name, value in settings.items()}
-
-
-def bad(name: str, *settings: dict[str, Any], by_operator: bool = False) -> Scenario:
-    """Each of these is refused, and changes nothing."""
-    steps: list[Step] = [SetPolicy("p", "^q", each, by_operator=by_operator) for each in settings]
-    return scenario(name, *steps, ShowPolicies(by_operator=by_operator))
-
-
-APPLIED = [
+SCENARIOS = [
     scenario("max-length drops the head at once", Queue("q"), *FOUR, policy(max_length=2), *MORE, *DRAIN),
     scenario("max-length-bytes drops the head at once", Queue("q"), *FOUR, policy(max_length_bytes=2), *MORE, *DRAIN),
     scenario("a queue made afterwards has it too", policy(max_length=2), Queue("q"), *FOUR, *DRAIN),
@@ -242,155 +225,6 @@ APPLIED = [
         *FOUR,
         *DRAIN,
     ),
-]
-
-CHOSEN = [
-    scenario(
-        "the highest priority governs",
-        SetPolicy("low", "^q", {"max-length": 1}, priority=-1),
-        SetPolicy("high", "^q", {"max-length": 3}, priority=7),
-        SetPolicy("middle", "^q", {"max-length": 2}, priority=3),
-        Queue("q"),
-        *FOUR,
-        ClearPolicy("high"),
-        Queue("q", passive=True),
-        ClearPolicy("middle"),
-        *DRAIN,
-    ),
-    scenario(
-        "only one governs",
-        SetPolicy("a", "^q", {"max-length": 1}, priority=1),
-        SetPolicy("b", "^q", {"overflow": "reject-publish"}, priority=2),
-        Queue("q"),
-        *FOUR,
-        *DRAIN,
-    ),
-    scenario(
-        "a priority that is changed",
-        SetPolicy("a", "^q", {"max-length": 1}, priority=1),
-        SetPolicy("b", "^q", {"max-length": 3}, priority=2),
-        Queue("q"),
-        *FOUR,
-        SetPolicy("a", "^q", {"max-length": 1}, priority=2.5),
-        *DRAIN,
-    ),
-    scenario(
-        "a policy for streams governs no queue",
-        SetPolicy("a", "^q", {"max-length": 1}, priority=1),
-        SetPolicy("b", "^q", {"max-length": 3, "max-age": "1h"}, priority=2),
-        Queue("q"),
-        *FOUR,
-        *DRAIN,
-    ),
-    scenario(
-        "for exchanges alone",
-        SetPolicy("a", "^q", {"max-length": 1}, priority=1),
-        SetPolicy("b", "^q", {"max-length": 3}, priority=2, apply_to="exchanges"),
-        Queue("q"),
-        *FOUR,
-        *DRAIN,
-    ),
-    scenario(
-        "for queues alone",
-        *ALT,
-        Exchange("x"),
-        SetPolicy("a", "^x", {"alternate-exchange": "alt"}, apply_to="queues"),
-        Publish("x", "k", "1", mandatory=True),
-        SetPolicy("a", "^x", {"alternate-exchange": "alt"}, apply_to="all"),
-        Publish("x", "k", "2", mandatory=True),
-        *DRAIN,
-    ),
-    scenario("for another name", policy(pattern="^other", max_length=1), Queue("q"), *FOUR, *DRAIN),
-    scenario("for names with other cases", policy(pattern="^Q", max_length=1), Queue("q"), *FOUR, *DRAIN),
-    *(
-        scenario(
-            f"the pattern {pattern!r}",
-            policy(pattern=pattern, max_length=1),
-            Queue("q.größe"),
-            *(Publish("", "q.größe", body) for body in "12"),
-            Get("q.größe", no_ack=True),
-        )
-        for pattern in (
-            "gr",
-            r"^q\.\w+$",
-            r"\..{7}$",
-            r"\..{5}$",
-            "[ö]ß",
-            "^(?!amq|compat)",
-            "(?i)GR",
-            "e$|^x",
-            "ß.$",
-            r"\Aq\b",
-        )
-    ),
-    scenario(
-        "a pattern that is changed",
-        policy(max_length=1),
-        Queue("q"),
-        policy(pattern="^r", max_length=1),
-        *FOUR,
-        policy(pattern="q", max_length=3),
-        *DRAIN,
-    ),
-]
-
-MERGED = [
-    *(
-        scenario(
-            f"{name} of {declared}, {asked} and {limit}",
-            *([policy(**{name: asked})] if asked is not None else []),
-            *([operator_policy(**{name: limit})] if limit is not None else []),
-            Queue("q", arguments={f"x-{name}".replace("_", "-"): declared} if declared is not None else {}),
-            *FOUR,
-            *DRAIN,
-        )
-        for name in ("max_length", "max_length_bytes")
-        for declared, asked, limit in [(1, 3, None), (3, 1, None), (3, 2, 1), (1, 2, 3), (None, 1, 2), (3, None, 2)]
-    ),
-    scenario(
-        "an overflow of the queue's own goes before",
-        Queue("q", arguments={"x-overflow": "reject-publish"}),
-        policy(overflow="drop-head", max_length=2),
-        *FOUR,
-        *DRAIN,
-    ),
-    scenario(
-        "a dead letter exchange of the queue's own goes before",
-        GRAVE,
-        Queue("q", arguments={"x-dead-letter-exchange": "nowhere", "x-max-length": 1}),
-        policy(**BURIED),
-        *FOUR,
-        *GRAVE_DRAIN,
-    ),
-    scenario(
-        "a time to live of the queue's own",
-        Queue("q", arguments={"x-message-ttl": 60000}),
-        policy(message_ttl=30),
-        Publish("", "q", "1"),
-        Until("q", 0),
-    ),
-    scenario(
-        "an operator policy beside none",
-        Queue("q"),
-        *FOUR,
-        operator_policy(max_length=2),
-        *MORE,
-        ClearPolicy("o", by_operator=True),
-        *FOUR[:1],
-        *DRAIN,
-    ),
-    scenario(
-        "an operator policy takes nothing from a policy",
-        GRAVE,
-        Queue("q"),
-        policy(**BURIED),
-        operator_policy(max_length=1),
-        *FOUR[:3],
-        *GRAVE_DRAIN,
-    ),
-]
-
-ALTERNATE = [
     scenario(
         "an alternate exchange comes and goes",
         *ALT,
@@ -451,133 +285,3 @@ ALTERNATE = [
         Get("q"),
     ),
 ]
-
-ASKED = [
-    scenario(
-        "set, changed, shown and cleared",
-        policy(max_length=1),
-        policy(max_length=1),
-        policy(max_length=2),
-        SetPolicy("other", ".*x", {"alternate-exchange": "a"}, priority=-2, apply_to="exchanges"),
-        operator_policy(max_length=1),
-        ShowPolicies(),
-        ShowPolicies(by_operator=True),
-        ClearPolicy("p"),
-        ClearPolicy("p"),
-        ClearPolicy("o", by_operator=True),
-        ClearPolicy("o", by_operator=True),
-        ShowPolicies(),
-        ShowPolicies(by_operator=True),
-    ),
-    scenario("names with all kinds of characters", policy(name="a/b ü%", max_length=1), ShowPolicies()),
-    bad(
-        "unknown settings",
-        {"foo": "bar"},
-        {"b": 1, "a": [True, None, 1.5, "x"]},
-        {"foo": {"a": '"b\\'}},
-        {"ä": [65]},
-        {"max-priority": 5},
-        {"日": ""},
-        {"foo": 1, "max-length": 1},
-    ),
-    bad("no settings", {}),
-    bad(
-        "numbers that are none",
-        *(
-            {key: value}
-            for key in (
-                "max-length",
-                "max-length-bytes",
-                "message-ttl",
-                "expires",
-                "max-in-memory-length",
-                "max-in-memory-bytes",
-                "delivery-limit",
-                "initial-cluster-size",
-                "stream-max-segment-size-bytes",
-            )
-            for value in (-1, "1", 1.5, None, True)
-        ),
-        {"expires": 0},
-        {"stream-max-segment-size-bytes": 3000000001},
-    ),
-    bad(
-        "texts that are none",
-        *(
-            {key: value}
-            for key in ("alternate-exchange", "dead-letter-exchange", "dead-letter-routing-key")
-            for value in (1, [], {"a": 1})
-        ),
-    ),
-    bad(
-        "words that are not known",
-        *(
-            {key: value}
-            for key in (
-                "overflow",
-                "queue-mode",
-                "queue-version",
-                "dead-letter-strategy",
-                "queue-leader-locator",
-                "queue-master-locator",
-            )
-            for value in ("x", 3)
-        ),
-        {"max-age": "1x"},
-    ),
-    bad(
-        "mirroring",
-        {"ha-mode": "x"},
-        {"ha-mode": "exactly"},
-        {"ha-mode": "exactly", "ha-params": 0},
-        {"ha-mode": "all", "ha-params": 1},
-        {"ha-mode": "nodes", "ha-params": []},
-        {"ha-mode": "nodes", "ha-params": "x"},
-        {"ha-mode": "nodes", "ha-params": ["a", 1]},
-        {"ha-sync-mode": "manual"},
-        {"ha-mode": "all", "ha-sync-mode": "x"},
-        {"ha-mode": "all", "ha-sync-batch-size": 0},
-        {"ha-mode": "all", "ha-promote-on-shutdown": "x"},
-        {"ha-mode": "all", "ha-promote-on-failure": "x"},
-    ),
-    bad(
-        "several mistakes",
-        {"max-length": -1, "expires": -1},
-        {"ha-mode": "x", "max-length": -1, "foo": 1},
-        {"max-length": -1, "queue-master-locator": "x"},
-        {"ha-mode": "x", "foo": 1},
-    ),
-    bad(
-        "of an operator",
-        {"overflow": "drop-head"},
-        {"dead-letter-exchange": "x", "max-length": 1},
-        {"foo": 1},
-        {},
-        {"max-length": "x", "ha-mode": "all"},
-        by_operator=True,
-    ),
-    scenario(
-        "patterns that are none",
-        *(policy(pattern=pattern, max_length=1) for pattern in ("[", "(", "*", ")", "a\\", 1, None)),
-        ShowPolicies(),
-    ),
-    scenario(
-        "other fields that are none",
-        SetPolicy("p", "^q", {"max-length": 1}, priority="x"),
-        SetPolicy("p", "^q", {"max-length": 1}, priority=[]),
-        SetPolicy("p", "^q", {"max-length": 1}, apply_to="x"),
-        SetPolicy("p", "^q", {"max-length": 1}, apply_to="classic_queues"),
-        SetPolicy("p", "[", {"foo": 1}, apply_to="x", priority="x"),
-        ShowPolicies(),
-    ),
-    scenario(
-        "one that is refused leaves the old one",
-        policy(max_length=2),
-        Queue("q"),
-        policy(max_length=-1),
-        *FOUR,
-        *DRAIN,
-    ),
-]
-
-SCENARIOS = [*APPLIED, *CHOSEN, *MERGED, *ALTERNATE, *ASKED]

@@ -92,9 +92,25 @@ def test_the_oldest_go_until_the_rest_fits(sizes: list[int], length: int | None,
     assert len(dropped) + len(limited) == len(sizes)
     assert length is None or len(limited) <= length
     assert octets is None or limited.ready_bytes <= octets
+    assert limited.drop_overflow(100) == []
     if dropped:
         last = dropped[-1].message
         assert limited.is_full_for(last)
+
+
+def test_not_more_than_so_many_go_at_once() -> None:
+    limited = queue(max_length=1)
+    limited.enqueue([message(b"%d" % number) for number in range(5)], 0)
+    assert bodies(limited.drop_overflow(3)) == [b"0", b"1", b"2"]
+    assert bodies(limited.drop_overflow(3)) == [b"3"]
+    assert limited.drop_overflow(3) == []
+
+
+def test_a_queue_that_refuses_new_messages_drops_none_unless_it_is_to() -> None:
+    limited = queue(max_length=1, overflow="reject-publish")
+    limited.enqueue([message(b"1"), message(b"2")], 0)
+    assert limited.drop_overflow(100) == []
+    assert bodies(limited.drop_overflow(100, even_if_rejecting=True)) == [b"1"]
 
 
 @given(st.lists(st.integers(0, 9) | st.none()), st.integers(1, 5))

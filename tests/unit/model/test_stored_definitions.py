@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dispatchd.model.binding import Binding, Destination
 from dispatchd.model.definitions import ExchangeDefinition, QueueDefinition, exchange_from_record, queue_from_record
-from dispatchd.model.stored_definitions import binding_row, exchange_row, queue_row, read_rows
+from dispatchd.model.policies import Policy
+from dispatchd.model.stored_definitions import binding_row, exchange_row, policy_row, queue_row, read_rows
 
 texts = st.text(max_size=20)
 arguments = st.dictionaries(texts, st.integers(-(2**40), 2**40) | texts | st.booleans() | st.none(), max_size=3)
@@ -52,6 +53,15 @@ def test_arguments_that_json_has_no_type_for_come_back() -> None:
     odd = {"octets": b"\xff\0", "decimal": Decimal("1.50"), "nested": {"list": [1, "a", None, b"\xfe"]}}
     [stored] = read_rows(dict([queue_row("/", queue(arguments=odd))])).values()
     assert queue_from_record(stored.queues[0]).arguments == odd
+
+
+def test_policies_and_operator_policies_of_one_name_are_two() -> None:
+    one, other = Policy("p", "^q", "all", 1, {"max-length": 1}), Policy("p", "x", "queues", 0, {"expires": 5})
+    rows = dict([policy_row("/", one, is_operator=False), policy_row("/", other, is_operator=True)])
+    stored = read_rows(rows)["/"]
+    assert stored.policies == [one.to_record()]
+    assert stored.operator_policies == [other.to_record()]
+    assert set(stored.keys) == set(rows)
 
 
 def test_each_vhost_has_its_own() -> None:
