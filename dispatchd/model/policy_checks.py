@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, Final
 
+from dispatchd.amqp.constants import SHORTSTR_MAX
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.model.erlang import shown_string, shown_term
 from dispatchd.model.policies import APPLY_TO, Policy, Record
@@ -124,6 +125,11 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def _is_routing_key(value: Any) -> bool:
+    """Of a length that can be published with; RabbitMQ finds out when it delivers the message."""
+    return isinstance(value, str) and len(value.encode()) <= SHORTSTR_MAX
+
+
 def _is_mode(value: Any) -> bool:
     return value in ("default", "lazy")
 
@@ -159,7 +165,7 @@ _SETTINGS: Final[dict[str, tuple[Callable[[Any], bool], str]]] = {
     "alternate-exchange": (_is_text, "alternate exchange name"),
     "consumer-timeout": (_is_count, "consumer timeout"),  # of RabbitMQ 3.12
     "dead-letter-exchange": (_is_text, "dead letter exchange name"),
-    "dead-letter-routing-key": (_is_text, "dead letter routing key"),
+    "dead-letter-routing-key": (_is_routing_key, "dead letter routing key"),
     "dead-letter-strategy": (_is_strategy, "dead letter strategy"),
     "delivery-limit": (_is_count, "delivery limit"),
     "expires": (_is_positive, "queue expiry"),
