@@ -34,9 +34,6 @@ class UseTimer:
 
     def begin(self, expires: int) -> None:
         """From now on the queue may be unused for so long, in ms; NO_LIMIT is for ever."""
-        if self._timer is not None:
-            self._timer.kill(block=False)
-            self._timer = None
         self._seconds = None if expires == NO_LIMIT else expires / 1000
         self.note_use()
         self._look_later()
@@ -60,6 +57,8 @@ class UseTimer:
         return (self._seconds or 0.0) - (time.monotonic() - self._last_used)
 
     def _look_later(self) -> None:
+        if self._timer is not None:
+            self._timer.kill(block=False)
         if self._seconds is not None:
             seconds = min(max(self._left(), 0.0), LONGEST_TIMER_SECONDS)
             self._timer = gevent.spawn_later(seconds, self._ref.tell, UseReview())
