@@ -16,6 +16,7 @@ from dispatchd.actors.orders import ClearPolicy, DefineVhost, DeleteVhost, Order
 from dispatchd.actors.queue import HEADS_IN_ONE_TURN, DropMore, QueueActor
 from dispatchd.actors.vhost import VhostActor
 from dispatchd.amqp.errors import NotFound, PreconditionFailed, Unavailable
+from dispatchd.model.residency import Residency
 from dispatchd.model.stored_definitions import StoredVhost, read_rows
 from dispatchd.store.memory_store import MemoryStore
 
@@ -173,6 +174,30 @@ def test_a_long_queue_is_shortened_over_several_turns(world: World, client: Clie
     assert count(client) == 1
     assert count(client, "grave") == 3 * HEADS_IN_ONE_TURN - 1
     assert [client.get("grave", no_ack=True)[1] for _ in range(3)] == [b"0", b"1", b"2"]
+
+
+@pytest.mark.parametrize("overflow", ["drop-head", "reject-publish"])
+def test_a_queue_whose_middle_is_on_disk_is_shortened_too(store: MemoryStore, overflow: str) -> None:
+    world = World(store, resident=Residency(8, 1 << 20))
+    client = Client(world).open().open_channel()
+    declare(client, durable=True)
+    publish(client, 300, persistent=True)
+    wait_until(lambda: world.actor(QueueActor).snapshot()["messages_paged_out"] > 200)
+    set_policy(world, max_length=2, overflow=overflow)
+    wait_until(lambda: count(client) == 2)
+    assert [client.get()[1] for _ in range(2)] == [b"298", b"299"]
+    world.end()
+
+
+def test_a_queue_becomes_lazy_when_a_policy_says_so(world: World, client: Client) -> None:
+    declare(client, durable=True)
+    publish(client, 1000, persistent=True)
+    world.flush()
+    queue = world.actor(QueueActor)
+    assert queue.snapshot()["messages_paged_out"] == 0
+    set_policy(world, queue_mode="lazy")
+    wait_until(lambda: queue.snapshot()["messages_paged_out"] >= 400)
+    assert client.get()[1] == b"0"
 
 
 def test_what_comes_while_a_queue_is_shortened_stands_behind(world: World, client: Client) -> None:

@@ -133,7 +133,7 @@ def test_of_an_argument_and_a_policy_the_smaller_number_counts(
     assert governed_arguments(arguments, definition) == ({f"x-{key}": min(said)} if said else {})
 
 
-@pytest.mark.parametrize("key", ["overflow", "dead-letter-exchange", "dead-letter-routing-key"])
+@pytest.mark.parametrize("key", ["overflow", "queue-mode", "dead-letter-exchange", "dead-letter-routing-key"])
 def test_a_word_of_the_queues_own_goes_before_a_policy(key: str) -> None:
     assert governed_arguments({}, {key: "asked"}) == {f"x-{key}": "asked"}
     assert governed_arguments({f"x-{key}": "own"}, {key: "asked"}) == {f"x-{key}": "own"}
@@ -144,7 +144,7 @@ def test_numbers_beyond_all_bounds_are_the_largest() -> None:
 
 
 def test_what_a_policy_cannot_ask_of_a_queue_is_passed_over() -> None:
-    definition = {"alternate-exchange": "a", "ha-mode": "all", "queue-mode": "lazy", "max-in-memory-length": 1}
+    definition = {"alternate-exchange": "a", "ha-mode": "all", "queue-version": 2, "max-in-memory-length": 1}
     assert governed_arguments({"x-max-priority": 3}, definition) == {"x-max-priority": 3}
 
 
