@@ -85,7 +85,9 @@ def _grouped(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for each in history:
         groups.setdefault(_key(each), []).append(each)
-    return [_counted(group[0], len(group)) for group in reversed(list(groups.values()))]
+    latest_first = list(groups.values())
+    latest_first.reverse()
+    return [_counted(group[0], len(group)) for group in latest_first]
 
 
 def _key(death: dict[str, Any]) -> tuple[str, str]:
