@@ -45,7 +45,10 @@ class Config:
     channel_max: int = 2047
     heartbeat: int = 60
     handshake_timeout: float = 10.0  # RabbitMQ's
-    max_message_size: int = 128 * 1024 * 1024  # RabbitMQ 3's; clients' own test suites send more than 4's 16 MiB
+    max_message_size: int = 16 << 20  # RabbitMQ 4's
+    memory_high_watermark: float = 0.6  # RabbitMQ 4's; up to 1 it is a fraction of what the process can have
+    disk_free_limit: int = 50_000_000  # RabbitMQ's
+    store_size_limit: int = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,13 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 
+_SIZE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(|[kMGT]B|[KMGT]iB)")
+_OCTETS: Final = {"": 1} | {f"{prefix}B": 1000**n for n, prefix in enumerate("kMGT", start=1)}
+_OCTETS.update({f"{prefix}iB": 1024**n for n, prefix in enumerate("KMGT", start=1)})
+
 
 def _whole_number(text: str) -> object:
-    return int(text) if re.fullmatch("[0-9]{1,9}", text) else text
+    return int(text) if re.fullmatch("[0-9]{1,15}", text) else text
 
 
 def _port(value: object) -> int:
@@ -104,6 +111,26 @@ def _duration(value: object) -> float:
     return seconds
 
 
+def _size(value: object) -> int:
+    """Octets: a number, or text of one with a unit as RabbitMQ writes it."""
+    if type(value) is int and value > 0:
+        return value
+    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if match is None or not (size := int(float(match[1]) * _OCTETS[match[2] or ""])):
+        raise ValueError
+    return size
+
+
+def _watermark(value: object) -> float:
+    if isinstance(value, str) and re.fullmatch(r"0?\.[0-9]+|1\.0+", value):
+        value = float(value)
+    if isinstance(value, float):
+        if 0 < value <= 1:
+            return value
+        raise ValueError
+    return _size(value)
+
+
 def _log_level(value: object) -> str:
     if value in LOG_LEVELS:
         return str(value)
@@ -116,6 +143,7 @@ def _truth(value: object) -> bool:
     raise ValueError
 
 
+_SOME_SIZE: Final = "a number of bytes, or one with a unit such as 512MiB or 1.5GB"
 _PORT: Final = "a whole number from 0 to 65535, where 0 is any free port"
 
 OPTIONS: Final = (
@@ -140,6 +168,35 @@ OPTIONS: Final = (
         _duration,
         f"a number with the unit us, ms or s, at most {MOST_COALESCE_INTERVAL:.0f}s, such as 200ms or 0.2s",
         "how long durable changes that nobody waits for are gathered before they are written (default: 200ms)",
+    ),
+    Option(
+        "memory-high-watermark",
+        _watermark,
+        f"a fraction such as 0.6, or {_SOME_SIZE}",
+        "memory above which publishers have to wait: a fraction of what the container or the machine has, or bytes"
+        " (default: 0.6)",
+        _whole_number,
+    ),
+    Option(
+        "disk-free-limit",
+        _size,
+        _SOME_SIZE,
+        "free disk below which publishers have to wait (default: 50MB)",
+        _whole_number,
+    ),
+    Option(
+        "store-size-limit",
+        _size,
+        _SOME_SIZE,
+        "what the durable data may come to; with more, publishers have to wait (default: 1TiB)",
+        _whole_number,
+    ),
+    Option(
+        "max-message-size",
+        _size,
+        _SOME_SIZE,
+        "the largest body of a message; a larger one closes its channel (default: 16MiB)",
+        _whole_number,
     ),
     Option("log-level", _log_level, f"one of {', '.join(LOG_LEVELS)}", "how much is logged (default: info)"),
     Option(

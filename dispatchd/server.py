@@ -16,6 +16,7 @@ from dispatchd.actors.authenticator import may_log_in
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
+from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.amqp.errors import AmqpError
@@ -59,6 +60,7 @@ class Server:
         """Recover what is stored and open the ports. Raises StartError if that can't be done."""
         config = self._config
         self._started_at = time.time()
+        on_disk = self._store is None
         if self._store is None:
             self._store, self._scratch = _open_stores(config)
         try:
@@ -69,6 +71,9 @@ class Server:
                 Credentials(config.users, config.guest_from_anywhere),
                 Limits(config.channel_max, config.frame_max, config.heartbeat),
                 config.coalesce_interval,
+                watermarks=Watermarks.of(
+                    config.memory_high_watermark, config.disk_free_limit, config.persist_dir if on_disk else None
+                ),
             )
         except StoreError as error:
             self._close_stores()
@@ -183,7 +188,7 @@ def _done_within(seconds: float, ref: Ref, request: ActorMessage) -> bool:
 
 def _open_stores(config: Config) -> tuple[Store, Store]:
     try:
-        return LmdbStore(config.persist_dir), ScratchStore(config.persist_dir / "scratch")
+        return LmdbStore(config.persist_dir, config.store_size_limit), ScratchStore(config.persist_dir / "scratch")
     except StoreError as error:
         raise StartError(str(error)) from error
 

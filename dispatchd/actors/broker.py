@@ -11,6 +11,8 @@ from dispatchd.actors.authenticator import AuthenticatorActor
 from dispatchd.actors.connection import ConnectionActor, Services
 from dispatchd.actors.messages import (
     ActorMessage,
+    AlarmEnded,
+    AlarmRaised,
     Block,
     CloseConnection,
     Connect,
@@ -21,6 +23,7 @@ from dispatchd.actors.messages import (
     Shutdown,
     Unblock,
 )
+from dispatchd.actors.monitor import MonitorActor, Watermarks
 from dispatchd.actors.orders import DefineVhost, DeleteVhost, Fulfilled, VhostGone
 from dispatchd.actors.persistence import PersistenceActor, ScratchActor
 from dispatchd.actors.runtime import Actor, Ref, System, receives
@@ -29,6 +32,7 @@ from dispatchd.actors.storage import RESIDENT, Storage
 from dispatchd.actors.stored_queues import StoredQueues
 from dispatchd.actors.vhost import VhostActor
 from dispatchd.amqp.errors import NotFound
+from dispatchd.model.alarms import Alarms
 from dispatchd.model.definitions import VhostDefinition
 from dispatchd.model.journal import Journal
 from dispatchd.model.stored_definitions import StoredVhost, read_rows, vhost_row
@@ -58,10 +62,11 @@ class BrokerActor(Actor):
         limits: Limits,
         coalesce_seconds: float,
         resident: Residency = RESIDENT,
+        watermarks: Watermarks | None = None,
     ) -> None:
         """Recover what `store` holds and start the actors for it; `scratch` is empty.
 
-        `resident` is how much of a queue may be in memory.
+        `resident` is how much of a queue may be in memory. Without `watermarks` nobody watches memory and disk.
 
         Raises StoreError if the store can't be read, and ValueError if its definitions make no sense.
         """
@@ -77,10 +82,12 @@ class BrokerActor(Actor):
         spilled = Journal(shares=False)
         self.scratch = ScratchActor(system, self.ref, scratch, coalesce_seconds, spilled).begin()
         self._storage = Storage(self.persistence, self.scratch, resident)
+        if watermarks is not None:
+            MonitorActor(system, self.ref, watermarks, self._storage).begin()
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
         self._services = Services({}, self.authenticator, limits)
         self._connections: set[Ref] = set()
-        self._block: Block | None = None
+        self._alarms = Alarms()
         self._is_stopping = False
         self._all_gone = Event()
         self._going: dict[str, DeleteVhost] = {}
@@ -120,22 +127,27 @@ class BrokerActor(Actor):
             return
         connection = ConnectionActor(self.system, message.transport, self.ref, self._services).begin()
         self._connections.add(connection)
-        if self._block is not None:
-            connection.tell(self._block)
+        if self._alarms:
+            connection.tell(Block(self._alarms.reason()))
         connection.tell(Connected())
         message.transport.begin(connection)
 
-    @receives(Block)
-    def on_block(self, message: Block) -> None:
-        """An alarm: whoever publishes from now on has to wait."""
-        self._block = message
-        self._tell_connections(message)
+    @receives(AlarmRaised)
+    def on_alarm_raised(self, message: AlarmRaised) -> None:
+        """Whoever publishes from now on has to wait."""
+        was = self._alarms.reason()
+        if self._alarms.raise_(message.cause, message.detail):
+            logger.warning("alarm (%s): %s; whoever publishes has to wait", message.cause, message.detail)
+        if self._alarms.reason() != was:
+            self._tell_connections(Block(self._alarms.reason()))
 
-    @receives(Unblock)
-    def on_unblock(self, message: Unblock) -> None:
-        """No alarm any more."""
-        self._block = None
-        self._tell_connections(message)
+    @receives(AlarmEnded)
+    def on_alarm_ended(self, message: AlarmEnded) -> None:
+        """Unless there is another alarm, publishers may go on."""
+        if not self._alarms.end(message.cause):
+            return
+        logger.warning("the alarm (%s) is over", message.cause)
+        self._tell_connections(Block(self._alarms.reason()) if self._alarms else Unblock())
 
     def _tell_connections(self, message: ActorMessage) -> None:
         for connection in self._connections:
@@ -209,6 +221,7 @@ class BrokerActor(Actor):
             "name": self.name,
             "vhosts": sorted(self._services.vhosts),
             "connections": len(self._connections),
-            "blocked": self._block.reason if self._block is not None else None,
+            "blocked": self._alarms.reason() or None,
+            "alarms": self._alarms.rows(),
             "stopping": self._is_stopping,
         }

@@ -465,8 +465,27 @@ class CloseConnection(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmRaised(ActorMessage):
+    """Monitor or persistence to broker: something runs short (a cause of `model.alarms`), or still does."""
+
+    cause: str
+    detail: str
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmEnded(ActorMessage):
+    """Monitor or persistence to broker: there is enough of it again."""
+
+    cause: str
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
 class Block(ActorMessage):
-    """An alarm to the broker, broker to connections: who publishes is not read any further.
+    """Broker to connections, during an alarm: who publishes is not read any further.
 
     `reason` is for the clients, such as "low on memory".
     """
@@ -478,7 +497,7 @@ class Block(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Unblock(ActorMessage):
-    """The end of the alarm, to the broker, broker to connections."""
+    """Broker to connections: no alarm any more."""
 
     reaches_quarantined: ClassVar[bool] = True
     is_repeatable: ClassVar[bool] = True

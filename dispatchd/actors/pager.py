@@ -104,7 +104,7 @@ class Pager:
         self._to_be_stored -= 1
         if self._to_be_stored:
             return
-        if page_out(queue):
+        if page_out(queue, also_in_front=self._reading is None):
             self._to_be_stored = 1
             self._ref.tell(answer)
         elif not answer.has_failed:
@@ -121,9 +121,10 @@ class Pager:
     # In
 
     def go_on(self, queue: Queue) -> None:
-        """Try again what failed, if something did."""
+        """Try again what failed, if something did, and see what has to be in memory now."""
         if self._unwanted and not self._to_be_deleted:
             self._delete_some()
+        self.review(queue)
         self.read_ahead(queue)
 
     def read_ahead(self, queue: Queue) -> None:

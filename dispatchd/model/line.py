@@ -10,11 +10,15 @@ soon, behind it what has come lately.
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
+from typing import Final
 
 from mypy_extensions import i64
 
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.places import Places
+
+EVERYTHING: Final = 1 << 62
 
 
 def _by_position_from_last(entry: QueueEntry) -> int:
@@ -25,7 +29,8 @@ class Line:
     """Entries in the order of their positions.
 
     `tail` is where new ones go: `ready` itself, unless there are entries on disk only (`paged`, `paged_bytes` of
-    bodies) behind it. Up to the position `leaving`, entries of the tail are about to be on disk only.
+    bodies) behind it. Entries of the tail up to the position `leaving` are about to be on disk only, and those in front
+    that are more than `staying`.
     """
 
     def __init__(self) -> None:
@@ -35,6 +40,7 @@ class Line:
         self.paged_bytes: i64 = 0
         self.tail: deque[QueueEntry] = self.ready
         self.leaving: i64 = 0
+        self.staying: i64 = EVERYTHING
 
     def __len__(self) -> int:
         behind = len(self.paged) + len(self.tail) if self.tail is not self.ready else 0
@@ -57,7 +63,7 @@ class Line:
         if self.tail is self.ready or len(self.paged):
             return False
         self.ready = self.tail
-        self.leaving = 0
+        self._forget_chosen()
         return bool(self.ready)
 
     def is_starved(self) -> bool:
@@ -90,7 +96,7 @@ class Line:
         self.paged = Places()
         self.paged_bytes = 0
         self.tail = self.ready
-        self.leaving = 0
+        self._forget_chosen()
         return paged
 
     # Entries that are on disk only
@@ -108,10 +114,14 @@ class Line:
         What stays in front has at least `keep` entries or `keep_bytes` of bodies. At least `least` entries that have
         `least_bytes` of bodies are chosen, if there are so many, but never more than `most`.
         """
+        chosen: list[QueueEntry] = []
         if self.tail is self.ready:
             self._divide(keep, keep_bytes)
-        chosen: list[QueueEntry] = []
+        else:
+            chosen = self._choose_in_front(keep, keep_bytes, most)
         size: i64 = 0
+        for entry in chosen:
+            size += entry.message.size
         for entry in self.tail:
             if len(chosen) == most or (len(chosen) >= least and size >= least_bytes):
                 break
@@ -120,6 +130,20 @@ class Line:
         if chosen:
             self.leaving = chosen[-1].position
         return chosen
+
+    def _choose_in_front(self, keep: i64, keep_bytes: i64, most: i64) -> list[QueueEntry]:
+        """The last of those in front, if these are more by far than may stay: less memory than before is to be used."""
+        count: i64 = 0
+        size: i64 = 0
+        for entry in self.ready:
+            if count == 2 * keep or size > 2 * keep_bytes:
+                break
+            count += 1
+            size += entry.message.size
+        if count == len(self.ready):
+            return []
+        self.staying = max(count // 2, 1)
+        return list(islice(self.ready, int(self.staying), int(self.staying + most)))
 
     def _divide(self, keep: i64, keep_bytes: i64) -> None:
         self.tail = self.ready
@@ -130,10 +154,19 @@ class Line:
             size += entry.message.size
             self.ready.append(entry)
 
-    def page_out(self, most: i64) -> i64:
-        """Let at most so many of the chosen entries go, as far as they are stored. Returns how many that were."""
-        tail = self.tail
+    def page_out(self, most: i64, also_in_front: bool) -> i64:
+        """Let at most so many of the chosen entries go, as far as they are stored. Returns how many that were.
+
+        While places are being read, nothing may come in front of them.
+        """
         count: i64 = 0
+        if also_in_front:
+            while count < most and len(self.ready) > self.staying and self.ready[-1].is_stored():
+                count += 1
+                entry = self.ready.pop()
+                self.paged.prepend(entry.position)
+                self.paged_bytes += entry.message.size
+        tail = self.tail
         while (
             count < most
             and tail is not self.ready
@@ -146,8 +179,12 @@ class Line:
             self.paged.append(entry.position)
             self.paged_bytes += entry.message.size
         if count < most:
-            self.leaving = 0
+            self._forget_chosen()
         return count
+
+    def _forget_chosen(self) -> None:
+        self.leaving = 0
+        self.staying = EVERYTHING
 
     def page_in(self, entries: list[QueueEntry], count: i64) -> None:
         """The first `count` places were read, and are these entries now; those missing could not be read."""

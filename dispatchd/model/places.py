@@ -13,9 +13,9 @@ _CHUNK: Final = 8192
 
 
 class Places:
-    """Positions in ascending order: added at the end, dropped at the beginning, in chunks so that neither copies much.
+    """Positions in ascending order: added and dropped at both ends, in chunks so that none of that copies much.
 
-    `_dropped` is how many of the first chunk are gone.
+    The first `_dropped` places of the first chunk are free.
     """
 
     def __init__(self, positions: Iterable[int] = ()) -> None:
@@ -33,6 +33,15 @@ class Places:
         if not self._chunks or len(self._chunks[-1]) >= _CHUNK:
             self._chunks.append(array("q"))
         self._chunks[-1].append(position)
+        self._count += 1
+
+    def prepend(self, position: i64) -> None:
+        """Add one at the beginning."""
+        if self._dropped == 0:
+            self._chunks.appendleft(array("q", bytes(8 * _CHUNK)))
+            self._dropped = _CHUNK
+        self._dropped -= 1
+        self._chunks[0][self._dropped] = position
         self._count += 1
 
     def first(self) -> int:

@@ -78,12 +78,15 @@ def resident(queue: Queue) -> tuple[i64, i64]:
     return count, size
 
 
-def page_out(queue: Queue) -> bool:
-    """Let go of chosen entries, as far as they are stored. Whether more is to be done in another turn."""
+def page_out(queue: Queue, also_in_front: bool = True) -> bool:
+    """Let go of chosen entries, as far as they are stored. Whether more is to be done in another turn.
+
+    `also_in_front` has to be false while some of them are being read back.
+    """
     left: i64 = PAGED_OUT_IN_ONE_TURN
     for line in queue.lines:
         if line.leaving:
-            left -= line.page_out(left)
+            left -= line.page_out(left, also_in_front)
             if left == 0:
                 return True
     return False

@@ -9,7 +9,8 @@ from pamqp import commands as spec
 from dispatchd.actors import connection
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.connection import ConnectionActor
-from dispatchd.actors.messages import Block, Connect, ConnectionGone, Shutdown, Unblock
+from dispatchd.actors.messages import AlarmEnded, AlarmRaised, Connect, ConnectionGone, Shutdown
+from dispatchd.model.alarms import DISK
 from dispatchd.store.interface import Recovered, StoreError
 from dispatchd.store.memory_store import MemoryStore
 
@@ -96,17 +97,17 @@ def test_what_is_left_of_deleted_queues_is_removed(world: World, client: Client)
 
 def test_an_alarm_reaches_the_connections_that_there_are_and_those_that_come(world: World) -> None:
     capabilities = {"connection.blocked": True}
-    world.ref.tell(Block("before there was anybody"))
-    world.ref.tell(Unblock())
+    world.ref.tell(AlarmRaised(DISK, "before there was anybody"))
+    world.ref.tell(AlarmEnded(DISK))
     first = Client(world).open(capabilities).open_channel()
-    world.ref.tell(Block("low on disk"))
+    world.ref.tell(AlarmRaised(DISK, "1 MiB free"))
     world.settle()
     second = Client(world).open(capabilities).open_channel()
     for client in (first, second):
         client.publish(1, b"x")
         assert client.expect(spec.Connection.Blocked).reason == "low on disk"
     assert world.actor(BrokerActor).snapshot()["blocked"] == "low on disk"
-    world.ref.tell(Unblock())
+    world.ref.tell(AlarmEnded(DISK))
     for client in (first, second):
         client.expect(spec.Connection.Unblocked)
     third = Client(world).open(capabilities).open_channel()

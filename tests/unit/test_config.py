@@ -37,6 +37,10 @@ def test_each_key_of_the_file_sets_its_field(file: Path) -> None:
                 "bind": "::1",
                 "persist-dir": "/somewhere",
                 "coalesce-interval": "1.5s",
+                "memory-high-watermark": 0.4,
+                "disk-free-limit": "1GiB",
+                "store-size-limit": 1_000_000,
+                "max-message-size": "128MiB",
                 "log-level": "debug",
                 "guest-from-anywhere": True,
                 "users": {"alice": entry(HASH)},
@@ -50,6 +54,10 @@ def test_each_key_of_the_file_sets_its_field(file: Path) -> None:
         bind="::1",
         persist_dir=Path("/somewhere"),
         coalesce_interval=1.5,
+        memory_high_watermark=0.4,
+        disk_free_limit=1 << 30,
+        store_size_limit=1_000_000,
+        max_message_size=128 << 20,
         log_level="debug",
         guest_from_anywhere=True,
         users={"alice": HASH},
@@ -86,6 +94,21 @@ def test_a_duration_has_a_unit(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "octets"), [("1", 1), ("1.5GB", 1_500_000_000), ("2kB", 2000), ("512MiB", 512 << 20), ("1TiB", 1 << 40)]
+)
+def test_a_size_may_have_a_unit(text: str, octets: int) -> None:
+    assert read_flags({"disk-free-limit": text, "memory-high-watermark": text}) == {
+        "disk_free_limit": octets,
+        "memory_high_watermark": octets,
+    }
+
+
+@pytest.mark.parametrize(("text", "fraction"), [("0.6", 0.6), (".25", 0.25), ("1.0", 1.0)])
+def test_a_watermark_may_be_a_fraction(text: str, fraction: float) -> None:
+    assert read_flags({"memory-high-watermark": text}) == {"memory_high_watermark": fraction}
+
+
+@pytest.mark.parametrize(
     ("document", "found", "expected"),
     [
         ({"amqp-port": "5672"}, 'key "amqp-port": found "5672"', "a whole number from 0 to 65535"),
@@ -100,6 +123,12 @@ def test_a_duration_has_a_unit(text: str, seconds: float) -> None:
         ({"coalesce-interval": 200}, "found 200", "such as 200ms"),
         ({"coalesce-interval": "200"}, 'found "200"', "such as 200ms"),
         ({"coalesce-interval": "61s"}, 'found "61s"', "at most 60s"),
+        ({"memory-high-watermark": 1.5}, "found 1.5", "a fraction such as 0.6, or a number of bytes"),
+        ({"memory-high-watermark": 0}, "found 0", "a fraction such as 0.6"),
+        ({"disk-free-limit": "50 MB"}, 'found "50 MB"', "such as 512MiB"),
+        ({"disk-free-limit": "0.1B"}, 'found "0.1B"', "such as 512MiB"),
+        ({"max-message-size": -1}, "found -1", "a number of bytes"),
+        ({"store-size-limit": True}, "found true", "a number of bytes"),
         ({"log-level": "loud"}, 'found "loud"', "one of debug, info, warning, error"),
         ({"log-level": ["info"]}, 'found ["info"]', "one of debug"),
         ({"guest-from-anywhere": "yes"}, 'found "yes"', "true or false"),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from dispatchd.model import places
 from dispatchd.model.places import Places
 
-steps = st.lists(st.tuples(st.sampled_from(["add", "drop", "look"]), st.integers(0, 20_000)), max_size=20)
+steps = st.lists(st.tuples(st.sampled_from(["add", "drop", "prepend", "look"]), st.integers(0, 20_000)), max_size=20)
 
 
 @settings(max_examples=60, deadline=None)
@@ -20,6 +20,10 @@ def test_places_are_a_list_that_loses_its_beginning(todo: list[tuple[str, int]])
             for position in added:
                 found.append(position)
             expected += added
+        elif what == "prepend":
+            for position in range(0, -count, -1):
+                found.prepend(position)
+            expected = [*range(1 - count, 1), *expected]
         elif what == "drop":
             found.drop(count)
             del expected[:count]

@@ -112,6 +112,29 @@ def test_what_could_not_be_read_is_not_counted_any_more() -> None:
     assert (len(queue), queue.ready_bytes) == (25, 25)
 
 
+def test_less_memory_makes_what_is_in_front_fewer() -> None:
+    queue, rules = filled(400), Residency(100, PLENTY)
+    while rules.is_exceeded(queue):
+        rules.choose(queue)
+        page_out(queue)
+    assert resident(queue)[0] == 50
+    rules.most = 8
+    chosen = rules.choose(queue)
+    assert positions(chosen)[:2] == [3, 4]
+    assert not page_out(queue, also_in_front=False)
+    assert queue.line.paged.first() == 26
+    rules.choose(queue)
+    while rules.is_exceeded(queue):
+        rules.choose(queue)
+        page_out(queue)
+    assert resident(queue)[0] <= 8
+    assert queue.line.paged.first() == 3
+    for expected in range(1, 401):
+        while (entry := queue.take()) is None:
+            read_back(queue, rules)
+        assert entry.position == expected
+
+
 def with_priority(priority: int, size: int) -> Message:
     return make_message("x", "k", Properties(delivery_mode=2, priority=priority), b"x" * size)
 
@@ -142,6 +165,10 @@ class AnyQueue(RuleBasedStateMachine):
     def choose(self) -> None:
         if self.residency.is_exceeded(self.queue):
             self.chosen = self.residency.choose(self.queue)
+
+    @rule(most=st.sampled_from([2, 8, 30]))
+    def tighten(self, most: int) -> None:
+        self.residency.most, self.residency.most_bytes = most, 5 * most
 
     @rule(stored=st.booleans())
     def leave(self, stored: bool) -> None:
