@@ -7,9 +7,10 @@ from typing import Any
 
 import pika
 import pytest
+from broker.admin import api, dispatchd
 from broker.clients import Inbox, get_all, publish
 from broker.process import BrokerProcess
-from broker.test_vhosts import api, connect, dispatchd
+from broker.test_vhosts import connect
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 TRACE = "amq.rabbitmq.trace"

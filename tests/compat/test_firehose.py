@@ -9,9 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from broker.admin import api
 from broker.process import BrokerProcess
 from broker.raw import RawClient
-from broker.test_vhosts import api
 from compat.player import play
 from compat.rabbitmq import RabbitMQ
 from compat.scenarios.reply_to import ASKED, LISTEN
@@ -249,7 +249,7 @@ def without_names(transcript: Transcript) -> Transcript:
 
 def difference(rabbitmq: RabbitMQ, dispatchd: BrokerProcess, steps: tuple[Step, ...]) -> str:
     steps = (*WATCH, *steps)
-    ours, theirs = (without_names(play(broker.port, steps)) for broker in (dispatchd, rabbitmq))
+    ours, theirs = (without_names(play(broker, steps)) for broker in (dispatchd, rabbitmq))
     return differences(steps, ours, theirs)
 
 
@@ -266,7 +266,7 @@ def test_copies_otherwise(rabbitmq: RabbitMQ, dispatchd: BrokerProcess, steps: t
 
 def test_copies_are_seen_at_all(dispatchd: BrokerProcess) -> None:
     """Else all of this would compare nothing."""
-    said = str(play(dispatchd.port, (*WATCH, *SAME["all properties"])))
+    said = str(play(dispatchd, (*WATCH, *SAME["all properties"])))
     assert all(f"exchange='{TRACE}', routing_key='{key}'" in said for key in ("publish.", "deliver.q"))
 
 
