@@ -209,8 +209,8 @@ class VhostActor(Actor):
         )
         if is_new:
             self._start_exchange(exchange)
-        row = exchange_row(self.name, exchange)
-        self._store([row] if is_new and exchange.durable else [], (request.reply_to, done))
+        rows = [exchange_row(self.name, exchange)] if is_new and exchange.durable else []
+        self._store(rows, (request.reply_to, done))
 
     def _delete_exchange(self, request: Request, method: m.ExchangeDelete) -> None:
         removed = self.catalogue.delete_exchange(method.exchange, method.if_unused)
@@ -225,8 +225,8 @@ class VhostActor(Actor):
         )
         if is_new:
             self._make_queue(queue).begin()
-        row = queue_row(self.name, queue)
-        self._store([row] if is_new and queue.durable else [], (queue.destination.ref, request))
+        rows = [queue_row(self.name, queue)] if is_new and queue.durable else []
+        self._store(rows, (queue.destination.ref, request))
 
     def _hand_on(self, request: Request, method: Any) -> None:
         self.catalogue.existing_queue(method.queue, request.owner).destination.ref.tell(request)

@@ -175,7 +175,9 @@ class SocketTransport:
                 while self._outgoing:
                     batch, self._outgoing = self._outgoing, []
                     data = b"".join(batch) if len(batch) > 1 else batch[0]
-                    self._socket.sendall(data)
+                    sent = self._socket.send(data)
+                    if sent < len(data):  # only then, because sendall asks the system for the size of its buffer first
+                        self._socket.sendall(memoryview(data)[sent:])
                     self._sent(len(data), connection)
                 if self._is_closing:
                     break
