@@ -14,6 +14,9 @@ from compat.transcript import differences
 SERVER = "RABBITMQ_SERVER"
 """The variable that has the path of RabbitMQ's start script; `make test-compat` sets it."""
 
+AS_RABBITMQ = ("--max-message-size", "128MiB")
+"""What RabbitMQ 3.10 has as its default, and clients' tests make use of."""
+
 Compare = Callable[..., str]
 
 
@@ -29,7 +32,7 @@ def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
 
 @pytest.fixture(scope="session")
 def dispatchd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
-    process = BrokerProcess(tmp_path_factory.mktemp("dispatchd"))
+    process = BrokerProcess(tmp_path_factory.mktemp("dispatchd"), *AS_RABBITMQ)
     process.start()
     yield process
     process.kill()

@@ -24,7 +24,7 @@ GRACE_SECONDS = 20
 
 def main(broker: str, folder: Path, seconds: float, command: list[str]) -> int:
     started = (
-        BrokerProcess(folder / "broker", "--amqp-port", str(PORT))
+        BrokerProcess(folder / "broker", "--amqp-port", str(PORT), "--max-message-size", "128MiB")
         if broker == "dispatchd"
         else RabbitMQ(Path(broker), folder / "broker", port=PORT)
     )
