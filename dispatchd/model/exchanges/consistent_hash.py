@@ -72,12 +72,14 @@ class ConsistentHashTable(RoutingTable):
         self._header: str | None = arguments.get(HASH_HEADER)
         self._property: str | None = arguments.get(HASH_PROPERTY)
         self._is_current = True
+        self._placed: set[Destination] = set()
         self._choices: list[list[Destination]] = []
         self._ends: list[int] = []  # the bucket behind the last one of each choice
 
     def added(self, binding: Binding) -> None:
-        """Drops the row of buckets, to be made again by the next message."""
-        self._is_current = False
+        """Puts the destination at the end of the row, unless it has its place."""
+        if self._is_current:
+            self._place(binding)
 
     def removed(self, binding: Binding) -> None:
         """Drops the row of buckets, to be made again by the next message."""
@@ -93,16 +95,18 @@ class ConsistentHashTable(RoutingTable):
         return self._choices[bisect_right(self._ends, jump(int.from_bytes(digest, "big"), self._ends[-1]))]
 
     def _lay_out(self) -> None:
-        weights: dict[Destination, int] = {}
-        for binding in self._bindings.values():
-            weights.setdefault(binding.destination, int(binding.routing_key))
-        self._choices = [[destination] for destination in weights]
+        self._placed = set()
+        self._choices = []
         self._ends = []
-        end = 0
-        for weight in weights.values():
-            end += weight
-            self._ends.append(end)
+        for binding in self._bindings.values():
+            self._place(binding)
         self._is_current = True
+
+    def _place(self, binding: Binding) -> None:
+        if binding.destination not in self._placed:
+            self._placed.add(binding.destination)
+            self._choices.append([binding.destination])
+            self._ends.append((self._ends[-1] if self._ends else 0) + int(binding.routing_key))
 
     def _hashed(self, message: Message) -> bytes:
         if self._header is None and self._property is None:

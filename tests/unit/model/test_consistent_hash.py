@@ -9,7 +9,7 @@ from unit.model.routing import bind, message, names, queue
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
-from dispatchd.model.binding import Destination
+from dispatchd.model.binding import Binding, Destination
 from dispatchd.model.exchanges.consistent_hash import ConsistentHashTable, check_hash_arguments, check_weight, jump
 from dispatchd.model.exchanges.table import RoutingTable
 from dispatchd.model.exchanges.types import make_routing_table
@@ -73,6 +73,21 @@ def test_the_first_binding_of_a_destination_counts() -> None:
     assert taken(table) == before
     table.unbind(first)
     assert set(taken(table).values()) == {"a"}
+
+
+@settings(max_examples=50)
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 3), st.integers(1, 3)), max_size=20))
+def test_each_change_leaves_what_all_bindings_together_make(steps: list[tuple[bool, int, int]]) -> None:
+    table = hash_table()
+    queues = [queue(str(number)) for number in range(4)]
+    for add, number, weight in steps:
+        binding = Binding("x", queues[number], str(weight), {})
+        (table.bind if add else table.unbind)(binding)
+        anew = hash_table()
+        for each in table.bindings():
+            anew.bind(each)
+        for key in KEYS[:20]:
+            assert table.match(message(key)) == anew.match(message(key))
 
 
 @given(st.integers(0, 2**64 - 1), st.integers(1, 1000))

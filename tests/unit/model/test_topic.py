@@ -47,6 +47,12 @@ def matches(pattern: list[str], words: list[str]) -> bool:
         ("a.b*", "a.bc", False),
         (".", ".", True),
         ("a.#.b", "a.b.b", True),
+        ("a.#.b", "a" + ".c" * 120 + ".b", True),
+        ("#.b.*", "a" + ".c" * 120 + ".b", False),
+        ("#.b.*.#", "a.b" + ".c" * 120, True),
+        ("#.b.*.b.#", "b.b" + ".c" * 120 + ".b.c.b", True),
+        ("#.b.*.b.#.b.b", "b.b" + ".c" * 120 + ".b.c.b", False),
+        (".".join("*" * 128), "." * 127, True),
     ],
 )
 def test_what_patterns_match(pattern: str, key: str, matched: bool) -> None:
