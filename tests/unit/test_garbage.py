@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import gc
-import time
+import sys
 
 import pytest
 
-from dispatchd import garbage
-from dispatchd.garbage import ENDED_ACTORS, GarbageCollection
+from dispatchd.garbage import BLOCKS_FOR_ONE_MORE, ENDED_ACTORS, GarbageCollection
 
 
 class Cycle:
@@ -24,17 +23,19 @@ def test_ended_actors_call_for_a_collection() -> None:
     gc.collect()
     Cycle()
     assert not collection.collect_if_due()
-    ended = ENDED_ACTORS
+    ended = 2 * ENDED_ACTORS
     assert collection.collect_if_due()
     assert count_cycles() == 0
     assert not collection.collect_if_due()
 
 
-def test_a_slow_collection_is_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 10 * garbage.FAST_SECONDS])
-    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
-    ended = ENDED_ACTORS
+def test_a_collection_of_much_is_rarer(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = 1000
+    monkeypatch.setattr(sys, "getallocatedblocks", lambda: blocks)
+    ended = ENDED_ACTORS + 9
     collection = GarbageCollection(lambda: ended)
+    blocks += 10 * BLOCKS_FOR_ONE_MORE
+    assert not collection.collect_if_due()
+    ended += 1
     assert collection.collect_if_due()
-    ended += 10 * ENDED_ACTORS - 1
     assert not collection.collect_if_due()
