@@ -443,6 +443,9 @@ class QueueActor(Actor):
         self._use.note_use()
         now = now_ms()
         self._drop_expired(now)
+        if self._queue.next_expiry() <= now:
+            self.ref.tell(request)  # until the rest of what has expired is gone
+            return
         entry = self._queue.take()
         if entry is None and len(self._queue):
             self._waiting_gets.append(request)

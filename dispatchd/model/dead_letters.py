@@ -111,6 +111,8 @@ def is_cycle(message: Message, queue: str) -> bool:
 
     Such a message is dropped: the cycle would be fully automatic and never end.
     """
+    if queue.encode() not in message.header:  # decoding takes 5 µs
+        return False
     headers = decode_properties(message.header).headers or {}
     history = headers.get(X_DEATH)
     if not isinstance(history, list):

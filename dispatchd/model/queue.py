@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from dispatchd.model.consumer import Consumer
 
 DISPATCH_LIMIT: Final = 1000
+DEAD_LETTER_LIMIT: Final = 50
+"""How many expire in one call where each becomes a dead letter, which takes 10 to 20 µs."""
 DELIVERY_COUNT: Final = "x-delivery-count"
 
 
@@ -206,21 +208,23 @@ class Queue:
     # What has to go
 
     def drop_expired(self, now: i64) -> list[QueueEntry]:
-        """Remove the heads whose time is over, at most DISPATCH_LIMIT of each line in one call.
+        """Remove the heads whose time is over, at most DISPATCH_LIMIT or DEAD_LETTER_LIMIT in one call.
 
         What expires behind one that doesn't stays, as in RabbitMQ. What `dispatch` came upon is among the returned.
         """
         dropped, self._expired = self._expired, []
+        limit = self._expiry_limit()
         for line in self.lines:
             head = line.head()
-            count: i64 = 0
-            while head is not None and head.expires_at <= now and count < DISPATCH_LIMIT:
-                count += 1
+            while head is not None and head.expires_at <= now and len(dropped) < limit:
                 line.pop()
                 self.ready_bytes -= head.message.size
                 dropped.append(head)
                 head = line.head()
         return dropped
+
+    def _expiry_limit(self) -> i64:
+        return DISPATCH_LIMIT if self.rules.dead_letter_exchange is None else DEAD_LETTER_LIMIT
 
     def next_expiry(self) -> int:
         """When the next head expires, in ms; NEVER if none does."""
@@ -266,7 +270,8 @@ class Queue:
         """Hand ready entries to consumers with room: the highest priority first, in turn among equals.
 
         What expired up to `now` (ms) goes to nobody: `drop_expired` is to be called afterwards. At most DISPATCH_LIMIT
-        go in one call; `unfinished` says afterwards whether that, and nothing else, ended it.
+        go in one call, and no more than `drop_expired` takes away expire; `unfinished` says afterwards whether that,
+        and nothing else, ended it.
         """
         self.unfinished = False
         if not self._turns or len(self) == 0:
@@ -274,8 +279,9 @@ class Queue:
         served: list[Consumer] = []
         given: i64 = 0
         for turns in self._turns:
-            given = self._serve(turns, now, given, served)
-        self.unfinished = given == DISPATCH_LIMIT
+            if len(self._expired) < self._expiry_limit():
+                given = self._serve(turns, now, given, served)
+        self.unfinished = given == DISPATCH_LIMIT or len(self._expired) >= self._expiry_limit()
         deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
         for consumer in served:
             deliveries.append((consumer, consumer.batch))
@@ -305,7 +311,9 @@ class Queue:
             if entry.expires_at <= now:
                 turn -= 1
                 self._expired.append(entry)
-                continue
+                if len(self._expired) < self._expiry_limit():
+                    continue
+                break
             self._count_delivery(entry)
             if not consumer.batch:
                 served.append(consumer)

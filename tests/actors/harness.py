@@ -134,10 +134,15 @@ def published(
     reply_to: str | None = None,
     headers: Any = None,
     priority: int | None = None,
+    expiration: str | None = None,
 ) -> list[Any]:
     """The frames of one basic.publish."""
     properties = spec.Basic.Properties(
-        delivery_mode=2 if persistent else 1, reply_to=reply_to, headers=headers, priority=priority
+        delivery_mode=2 if persistent else 1,
+        reply_to=reply_to,
+        headers=headers,
+        priority=priority,
+        expiration=expiration,
     )
     frames: list[Any] = [
         spec.Basic.Publish(exchange=exchange, routing_key=routing_key, mandatory=mandatory, immediate=immediate),

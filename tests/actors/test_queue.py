@@ -7,6 +7,7 @@ from actors.harness import Client, World, failing, published, wait_until
 from pamqp import commands as spec
 
 from dispatchd.actors import held_credit
+from dispatchd.actors import queue as queue_actor
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.messages import (
     Discard,
@@ -20,6 +21,7 @@ from dispatchd.actors.messages import (
     Subscribe,
 )
 from dispatchd.actors.queue import QueueActor
+from dispatchd.model.queue import DEAD_LETTER_LIMIT
 
 
 @pytest.fixture
@@ -123,6 +125,24 @@ def test_deletion_cancels_consumers(world: World, client: Client, queue: QueueAc
     client.send(1, spec.Basic.Ack(1))
     client.call(1, spec.Basic.Qos(), spec.Basic.QosOk)
     assert world.actors(QueueActor) == []
+
+
+def test_a_get_waits_until_all_that_has_expired_is_gone(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = 0
+    monkeypatch.setattr(queue_actor, "now_ms", lambda: clock)
+    client.call(1, spec.Queue.Declare(queue="dead"), spec.Queue.DeclareOk)
+    arguments: Any = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
+    client.call(1, spec.Queue.Declare(queue="q", arguments=arguments), spec.Queue.DeclareOk)
+    for _ in range(2 * DEAD_LETTER_LIMIT + 1):
+        client.publish(1, b"old", expiration="60000")
+    client.publish(1, b"new")
+    world.settle()
+    clock = 60000
+    assert client.get(no_ack=True)[1] == b"new"
+    world.settle()
+    assert counts(world.actor(QueueActor, "dead")) == (2 * DEAD_LETTER_LIMIT + 1, 0, 0)
 
 
 # Credit

@@ -11,7 +11,7 @@ from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
 from dispatchd.model.entry import NEVER, QueueEntry
-from dispatchd.model.queue import DISPATCH_LIMIT, Queue
+from dispatchd.model.queue import DEAD_LETTER_LIMIT, DISPATCH_LIMIT, Queue
 from dispatchd.model.queue_rules import QueueRules, check_queue_arguments
 
 
@@ -81,6 +81,20 @@ def test_one_call_drops_so_many() -> None:
     timed.enqueue([message() for _ in range(DISPATCH_LIMIT + 1)], 0)
     assert len(timed.drop_expired(0)) == DISPATCH_LIMIT
     assert len(timed.drop_expired(0)) == 1
+
+
+def test_one_call_makes_so_many_dead_letters() -> None:
+    timed = queue(dead_letter_exchange="")
+    expired = [message(expiration="1") for _ in range(2 * DEAD_LETTER_LIMIT)]
+    timed.enqueue([*expired, message(b"alive")], 0)
+    timed.add_consumer(consumer("one"))
+    for _ in range(2):
+        assert timed.dispatch(1) == []
+        assert timed.unfinished
+        assert len(timed.drop_expired(1)) == DEAD_LETTER_LIMIT
+    [(_, entries)] = timed.dispatch(1)
+    assert bodies(entries) == [b"alive"]
+    assert not timed.unfinished
 
 
 @given(st.lists(st.integers(0, 5)), st.integers(0, 20) | st.none(), st.integers(0, 20) | st.none())
