@@ -20,9 +20,17 @@ class Changes:
 
     `definitions` maps a key to its new record, or to None where it is to be removed. `dropped_queues` are queue keys
     whose entries and mark go; what `entries` adds comes after them.
+
+    `entries` and `contents` are not there before `encode` has made them, which any thread may do: what they will be is
+    settled by then.
     """
 
     def __init__(self) -> None:
+        self._taken: list[QueueEntry | None] = []
+        self._queue_ids: list[i64] = []
+        self._shared: set[QueueEntry] = set()
+        self._new_contents: list[Message] = []
+        self._encoded: i64 = 0
         self.entries: list[tuple[bytes, bytes]] = []
         self.contents: list[tuple[bytes, bytes]] = []
         self.deleted_entries: list[bytes] = []
@@ -34,13 +42,49 @@ class Changes:
     def is_empty(self) -> bool:
         """Whether there is nothing to write."""
         return not (
-            self.entries
+            self._taken
             or self.deleted_entries
             or self.deleted_contents
             or self.marks
             or self.dropped_queues
             or self.definitions
         )
+
+    def take(self, entries: list[QueueEntry | None], queue_ids: list[i64]) -> None:
+        """These are the entries to be written: each with its message, unless it is `shared`."""
+        self._taken = entries
+        self._queue_ids = queue_ids
+
+    def share(self, entry: QueueEntry, is_first: bool) -> None:
+        """Have an entry name its message, and that written too if it is the first to do so."""
+        self._shared.add(entry)
+        if is_first:
+            self._new_contents.append(entry.message)
+
+    def encode(self, limit: i64) -> bool:
+        """Make the rows of so many more entries and contents, each in 1 µs; whether there are more."""
+        done: i64 = len(self.contents)
+        for message in self._new_contents[done : done + limit]:
+            self.contents.append((id_key(message.message_id), encode_content(message)))
+        end: i64 = min(self._encoded + limit, len(self._taken))
+        while self._encoded < end:
+            entry = self._taken[self._encoded]
+            if entry is not None:
+                key = entry_key(self._queue_ids[self._encoded], entry.position)
+                content = entry.message.message_id if entry in self._shared else 0
+                self.entries.append((key, encode_entry(entry, content)))
+            self._encoded += 1
+        return self._encoded < len(self._taken) or len(self.contents) < len(self._new_contents)
+
+    def free(self, limit: i64) -> bool:
+        """Let go of so many entries and rows that are written; whether there are more."""
+        del self._taken[-limit:]
+        del self._new_contents[-limit:]
+        del self.entries[-limit:]
+        del self.contents[-limit:]
+        del self.deleted_entries[-limit:]
+        del self.deleted_contents[-limit:]
+        return bool(self._taken or self.deleted_entries or self.deleted_contents)
 
 
 class Journal:
@@ -192,20 +236,16 @@ class Journal:
     def seal(self) -> Changes:
         """Close the batch, count its entries as stored, and begin the next one."""
         changes = Changes()
-        for slot in range(len(self._adds)):
-            entry = self._adds[slot]
-            if entry is None:
-                continue
-            key = entry_key(self._queue_ids[slot], entry.position)
-            message = entry.message
-            if message.queues > 1 and self._shares:
-                entry.slot = STORED_SHARED
-                if self._is_first_to_name(message):
-                    changes.contents.append((id_key(message.message_id), encode_content(message)))
-                changes.entries.append((key, encode_entry(entry, message.message_id)))
-            else:
-                entry.slot = STORED
-                changes.entries.append((key, encode_entry(entry)))
+        if self._live_adds:
+            changes.take(self._adds, self._queue_ids)
+            for entry in self._adds:
+                if entry is None:
+                    continue
+                if entry.message.queues > 1 and self._shares:
+                    entry.slot = STORED_SHARED
+                    changes.share(entry, self._is_first_to_name(entry.message))
+                else:
+                    entry.slot = STORED
         changes.deleted_entries = self._deleted_entries
         changes.deleted_contents = self._deleted_contents
         changes.marks = [(id_key(queue_id), id_key(position)) for queue_id, position in self._marks.items()]

@@ -204,6 +204,25 @@ def test_many_entries_go_without_waiting(start: Start, store: GatedStore, monkey
     assert store.positions() == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_large_batch_is_encoded_little_by_little(
+    start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "ENTRIES_ENCODED_AT_ONCE", 2)
+    actor = start()
+    store.errors = [StoreFull("full")]
+    add(actor, channel, *range(1, 10))
+    shared = [make_message("", "q", Properties(delivery_mode=2), b"%d" % number) for number in range(10, 20)]
+    for message in shared:
+        message.queues = 2
+    for queue_id in (QUEUE, QUEUE + 1):
+        actor.ref.tell(Add(queue_id, [entry(int(message.body), message) for message in shared]))
+    wait_until(lambda: channel.told)
+    for queue_id, first in ((QUEUE, 1), (QUEUE + 1, 10)):
+        found = store.read(queue_id, list(range(1, 20)))
+        assert [int(message.body) for _, message, _ in found] == list(range(first, 20))
+    assert (store.statistics()["contents"], actor.failures.total) == (10, 0)
+
+
 def test_each_channel_is_told_once(start: Start, channel: Listener) -> None:
     other = Listener("other")
     actor = start()

@@ -5,6 +5,7 @@ from dispatchd.amqp.properties import Properties
 from dispatchd.model.consumer import Consumer
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.flow import ChannelWindow, Outlet
+from dispatchd.model.journal import Changes, Journal
 
 
 def message(body: bytes = b"", persistent: bool = True, exchange: str = "x", mandatory: bool = False) -> Message:
@@ -37,6 +38,14 @@ def consumer(
         outlet=outlet or Outlet(),
         arguments={},
     )
+
+
+def sealed(journal: Journal) -> Changes:
+    """The next batch, as it is written."""
+    changes = journal.seal()
+    while changes.encode(2):
+        pass
+    return changes
 
 
 def bodies(entries: list[QueueEntry]) -> list[bytes]:

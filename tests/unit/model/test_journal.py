@@ -1,11 +1,12 @@
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import count
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from unit.model.consuming import message
+from unit.model.consuming import message, sealed
 
 from dispatchd.amqp.message import Message
 from dispatchd.model.entry import NOT_STORED, STAGED, STORED, QueueEntry
@@ -68,19 +69,19 @@ def test_an_add_and_a_delete_that_meet_cost_nothing() -> None:
     assert (journal.live_adds(), journal.added, journal.cancelled) == (1, 2, 1)
     journal.delete(1, [other])
     assert journal.is_empty()
-    assert journal.seal().is_empty()
+    assert sealed(journal).is_empty()
 
 
 def test_an_add_that_was_sealed_is_deleted_by_the_next_batch() -> None:
     journal = Journal()
     one = entry(b"1")
     journal.add(1, [one])
-    assert len(journal.seal().entries) == 1
+    assert len(sealed(journal).entries) == 1
     assert one.slot == STORED
     journal.delete(1, [one])
     assert one.slot == NOT_STORED
     assert not journal.is_empty()
-    assert len(journal.seal().deleted_entries) == 1
+    assert len(sealed(journal).deleted_entries) == 1
 
 
 def test_deleting_what_was_never_stored_or_twice_changes_nothing() -> None:
@@ -99,18 +100,18 @@ def test_a_shared_content_is_written_once_and_goes_with_its_last_entry() -> None
     shared.queues = 2
     first, second = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
     journal.add(1, [first])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     journal.add(2, [second])
-    changes = journal.seal()
+    changes = sealed(journal)
     assert changes.contents == []
     disk.apply(changes)
     assert disk.bodies() == {(1, 1): b"shared", (2, 1): b"shared"}
     assert list(disk.contents) == [40]
     journal.delete(1, [first])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"shared"}
     journal.delete(2, [second])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert (disk.entries, disk.contents) == ({}, {})
 
 
@@ -120,18 +121,18 @@ def test_a_message_that_another_queue_takes_later_is_stored_twice_and_both_go() 
     shared.queues = 1
     first, second, third = (QueueEntry(shared, queue, 1) for queue in "abc")
     journal.add(1, [first])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     shared.queues = 3
     journal.add(2, [second])
     journal.add(3, [third])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert (len(disk.bodies()), len(disk.contents)) == (3, 1)
     journal.delete(1, [first])
     journal.delete(3, [third])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"shared"}
     journal.delete(2, [second])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert (disk.entries, disk.contents) == ({}, {})
 
 
@@ -142,14 +143,14 @@ def test_entries_that_nobody_has_in_memory_can_be_deleted() -> None:
     here, there = QueueEntry(shared, "a", 3), QueueEntry(shared, "b", 1)
     journal.add(1, [entry(b"whole", 2), here])
     journal.add(2, [there])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     journal.delete_places(1, [2, 3], [shared.message_id])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"shared"}
     journal.release([shared.message_id])
-    assert journal.seal().deleted_contents == [id_key(shared.message_id)]
+    assert sealed(journal).deleted_contents == [id_key(shared.message_id)]
     journal.release([7, 7])
-    assert journal.seal().deleted_contents == [id_key(7)]
+    assert sealed(journal).deleted_contents == [id_key(7)]
 
 
 def test_a_journal_that_shares_nothing_writes_every_entry_whole() -> None:
@@ -159,11 +160,11 @@ def test_a_journal_that_shares_nothing_writes_every_entry_whole() -> None:
     first, second = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
     journal.add(1, [first])
     journal.add(2, [second])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert (len(disk.bodies()), disk.contents) == (2, {})
     journal.delete(1, [first])
     journal.delete(2, [second])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.entries == {}
 
 
@@ -173,10 +174,10 @@ def test_a_content_whose_last_entry_went_is_written_again_for_a_late_one() -> No
     shared.queues = 2
     first, late = QueueEntry(shared, "a", 1), QueueEntry(shared, "b", 1)
     journal.add(1, [first])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     journal.delete(1, [first])
     journal.add(2, [late])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"shared"}
 
 
@@ -185,7 +186,7 @@ def test_entries_come_in_the_order_of_their_keys_in_each_queue() -> None:
     for position in range(1, 6):
         journal.add(2, [entry(b"", position)])
         journal.add(1, [entry(b"", position)])
-    keys = [split_entry_key(key) for key, _ in journal.seal().entries]
+    keys = [split_entry_key(key) for key, _ in sealed(journal).entries]
     for queue in (1, 2):
         assert [key for key in keys if key[0] == queue] == [(queue, position) for position in range(1, 6)]
 
@@ -197,7 +198,7 @@ def test_only_the_last_mark_and_the_last_definition_count() -> None:
     journal.define(b"a", b"old")
     journal.define(b"a", None)
     journal.define(b"a", b"new")
-    changes = journal.seal()
+    changes = sealed(journal)
     assert changes.marks == [(id_key(1), id_key(5))]
     assert changes.definitions == {b"a": b"new"}
 
@@ -207,17 +208,17 @@ def test_a_dropped_queue_leaves_nothing_and_the_others_everything() -> None:
     stored, waiting, other = entry(b"stored", 1), entry(b"waiting", 2), entry(b"other", 1)
     journal.add(1, [stored])
     journal.mark(1, 1)
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     journal.add(1, [waiting])
     journal.add(2, [other])
     journal.mark(1, 2)
     journal.drop_queue(1)
     assert waiting.slot == NOT_STORED
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"other"}
     assert disk.marks == {}
     journal.delete(1, [stored, waiting])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"other"}
 
 
@@ -236,7 +237,7 @@ def test_a_journal_knows_that_it_has_something_to_say(change: Callable[[Journal]
     assert journal.is_empty()
     change(journal)
     assert not journal.is_empty()
-    assert not journal.seal().is_empty()
+    assert not sealed(journal).is_empty()
     assert journal.is_empty()
 
 
@@ -247,15 +248,15 @@ def test_a_transaction_is_in_one_batch() -> None:
     journal, disk, transaction = Journal(), Disk(), Transaction("channel")
     old, one, other = entry(b"old"), entry(b"1"), entry(b"2")
     journal.add(3, [old])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     journal.stage(transaction, 1, [one], [])
     journal.stage(transaction, 3, [], [old])
     journal.stage(transaction, 2, [other], [])
     assert (journal.is_empty(), journal.open_transactions()) == (True, 1)
-    assert journal.seal().is_empty()
+    assert sealed(journal).is_empty()
     assert journal.merge(transaction)
     assert (journal.live_adds(), journal.open_transactions()) == (2, 0)
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(1, 1): b"1", (2, 1): b"2"}
 
 
@@ -267,7 +268,7 @@ def test_what_comes_behind_the_merge_is_a_change_like_others() -> None:
     journal.stage(transaction, 2, [late], [])
     journal.stage(transaction, 1, [], [old])
     assert journal.open_transactions() == 0
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"late"}
 
 
@@ -285,7 +286,7 @@ def test_what_is_gone_before_the_merge_is_not_added() -> None:
     assert settled.slot == STAGED
     journal.delete(1, [settled])
     journal.merge(transaction)
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(1, 2): b"kept"}
 
 
@@ -297,10 +298,10 @@ def test_what_one_transaction_adds_and_another_deletes(first: str) -> None:
     journal.stage(publisher, 1, [passed_on, other], [])
     journal.stage(consumer, 1, [], [passed_on])
     journal.merge(publisher if first == "publisher" else consumer)
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == ({(1, 1): b"passed on", (1, 2): b"other"} if first == "publisher" else {})
     journal.merge(consumer if first == "publisher" else publisher)
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(1, 2): b"other"}
 
 
@@ -313,10 +314,10 @@ def test_what_a_transaction_adds_to_a_queue_that_is_dropped() -> None:
     journal.stage(transaction, 2, [kept], [])
     journal.drop_queue(1)
     journal.merge(transaction)
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(2, 1): b"shared"}
     journal.delete(2, [kept])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert (disk.entries, disk.contents) == ({}, {})
 
 
@@ -324,14 +325,14 @@ def test_a_part_that_is_staged_twice_counts_once() -> None:
     journal, disk, transaction = Journal(), Disk(), Transaction("channel")
     old, new = entry(b"old", 1), entry(b"new", 2)
     journal.add(1, [old])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     for _ in range(2):
         journal.stage(transaction, 1, [new], [old])
     journal.merge(transaction)
     journal.merge(transaction)
     assert journal.live_adds() == 1
     journal.stage(transaction, 1, [new], [old])
-    disk.apply(journal.seal())
+    disk.apply(sealed(journal))
     assert disk.bodies() == {(1, 2): b"new"}
 
 
@@ -346,6 +347,18 @@ class OpenTransaction:
         self.transaction = Transaction("channel")
         self.added: dict[Place, bytes] = {}
         self.deleted: set[Place] = set()
+
+
+@dataclass
+class Sealed:
+    """A batch that is still to be written, and what the disk has to hold then."""
+
+    changes: Changes
+    live: int
+    expected: dict[Place, bytes]
+    marks: dict[int, int]
+    definitions: dict[bytes, bytes]
+    has_dropped: bool
 
 
 class AnyJournal(RuleBasedStateMachine):
@@ -365,6 +378,7 @@ class AnyJournal(RuleBasedStateMachine):
         self.marks: dict[int, int] = {}
         self.definitions: dict[bytes, bytes] = {}
         self.has_dropped = False
+        self.sealed: Sealed | None = None
 
     @rule(
         queues=st.sets(st.integers(0, QUEUES - 1), min_size=1),
@@ -403,6 +417,18 @@ class AnyJournal(RuleBasedStateMachine):
         else:
             self.journal.stage(self.open[number].transaction, queue_id, [], [settled])
             self.open[number].deleted.add((queue_id, settled.position))
+
+    @rule(data=st.data(), queue=st.integers(0, QUEUES - 1))
+    def route_on(self, data: st.DataObject, queue: int) -> None:
+        """To one more queue, a message that has been in others: another exchange was slower."""
+        if not self.held:
+            return
+        _, known = data.draw(st.sampled_from(self.held))
+        known.message.queues += 1
+        made = QueueEntry(known.message, queue, next(self.positions[queue]))
+        self.journal.add(self.ids[queue], [made])
+        self.held.append((self.ids[queue], made))
+        self.expected[self.ids[queue], made.position] = made.message.body
 
     def forget(self, places: set[Place]) -> None:
         for entries in (self.expected, *(opened.added for opened in self.open)):
@@ -444,16 +470,33 @@ class AnyJournal(RuleBasedStateMachine):
 
     @rule()
     def seal(self) -> None:
+        """Close a batch: what happens before it is encoded and written changes nothing in it."""
+        self.write()
         live = self.journal.live_adds()
-        changes = self.journal.seal()
-        assert len(changes.entries) == live
-        self.disk.apply(changes)
-        assert self.disk.bodies() == self.expected
-        assert self.disk.marks == self.marks
-        assert self.disk.definitions == self.definitions
+        self.sealed = Sealed(
+            self.journal.seal(),
+            live,
+            self.expected.copy(),
+            self.marks.copy(),
+            self.definitions.copy(),
+            self.has_dropped,
+        )
+
+    @rule()
+    def write(self) -> None:
+        if self.sealed is None:
+            return
+        batch, self.sealed = self.sealed, None
+        while batch.changes.encode(1):
+            pass
+        assert len(batch.changes.entries) == batch.live
+        self.disk.apply(batch.changes)
+        assert self.disk.bodies() == batch.expected
+        assert self.disk.marks == batch.marks
+        assert self.disk.definitions == batch.definitions
         named = {read_id(value, 1) for value in self.disk.entries.values() if value[0] == SHARED}
         assert named <= set(self.disk.contents)
-        if not self.has_dropped:  # what a dropped queue shared goes when its holders let go, or at the next start
+        if not batch.has_dropped:  # what a dropped queue shared goes when its holders let go, or at the next start
             assert named == set(self.disk.contents)
 
     @invariant()
@@ -467,6 +510,7 @@ class AnyJournal(RuleBasedStateMachine):
         self.merge(1)
         assert self.journal.open_transactions() == 0
         self.seal()
+        self.write()
 
 
 TestAnyJournal = AnyJournal.TestCase

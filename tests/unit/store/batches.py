@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+from unit.model.consuming import sealed
+
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
 from dispatchd.model.entry import QueueEntry
@@ -26,7 +28,7 @@ def adding(queue_id: int, added: list[QueueEntry]) -> Changes:
     """The batch that adds these entries and does nothing else."""
     journal = Journal()
     journal.add(queue_id, added)
-    return journal.seal()
+    return sealed(journal)
 
 
 def recovered_and_read(store: Store) -> tuple[Recovered, dict[int, list[StoredEntry]]]:

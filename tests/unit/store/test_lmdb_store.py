@@ -11,6 +11,7 @@ from typing import Any
 
 import lmdb
 import pytest
+from unit.model.consuming import sealed
 from unit.store.batches import adding, contents_of, entries, persistent
 
 from dispatchd.model.entry import QueueEntry
@@ -266,7 +267,7 @@ def test_a_full_store_says_so_and_takes_more_after_deletes(small: LmdbStore) -> 
         assert small.statistics()["entries"] == 0
         held.clear()
     journal.add(1, entries([b"after"]))
-    small.commit(journal.seal())
+    small.commit(sealed(journal))
     assert contents_of(small) == {1: [(1, b"after")]}
 
 

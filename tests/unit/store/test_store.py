@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from unit.model.consuming import sealed
 from unit.store.batches import adding, contents_of, entries, persistent, recovered_and_read
 
 from dispatchd.model.entry import NEVER, STORED_SHARED, QueueEntry
@@ -73,7 +74,7 @@ def test_a_shared_content_is_stored_once_and_goes_with_its_last_entry(restart: R
     journal.add(1, [QueueEntry(message, None, 1)])
     journal.add(2, [QueueEntry(message, None, 9)])
     store = restart()
-    store.commit(journal.seal())
+    store.commit(sealed(journal))
     store = restart()
     recovered, queues = recovered_and_read(store)
     ((_, found, _),) = queues[1]
@@ -88,7 +89,7 @@ def test_a_shared_content_is_stored_once_and_goes_with_its_last_entry(restart: R
         entry = QueueEntry(held, None, position)
         entry.slot = STORED_SHARED
         journal.delete(queue_id, [entry])
-        store.commit(journal.seal())
+        store.commit(sealed(journal))
         assert store.statistics()["contents"] == contents_left
     assert restart().recover().queues == {}
 
@@ -107,7 +108,7 @@ def test_heads_tell_all_but_the_bodies(restart: Restart) -> None:
     other.expires_at = 1234
     journal.add(3, [one, other])
     journal.add(4, entries([b"not this"]))
-    store.commit(journal.seal())
+    store.commit(sealed(journal))
     assert list(store.heads(3)) == [(1, one.message.header, 5, NEVER), (9, other.message.header, 3, 1234)]
     assert list(store.heads(5)) == []
 
@@ -118,10 +119,10 @@ def test_content_that_was_removed_and_added_again_in_one_batch_stays(restart: Re
     journal = Journal()
     store = restart()
     journal.add(1, [fast])
-    store.commit(journal.seal())
+    store.commit(sealed(journal))
     journal.delete(1, [fast])
     journal.add(2, [slow])
-    store.commit(journal.seal())
+    store.commit(sealed(journal))
     assert contents_of(restart()) == {2: [(1, b"slow second queue")]}
 
 
@@ -153,7 +154,7 @@ def test_marks_are_kept_and_count_for_the_next_queue_id(restart: Restart) -> Non
     for position in (4, 300):
         journal = Journal()
         journal.mark(8, position)
-        store.commit(journal.seal())
+        store.commit(sealed(journal))
     recovered = restart().recover()
     assert recovered.marks == {8: 300}
     assert recovered.next_queue_id == 9
@@ -194,7 +195,7 @@ def test_statistics_count_what_is_stored(restart: Restart) -> None:
     journal.add(1, [QueueEntry(persistent(b"s", queues=2), None, 11)])
     journal.define(b"key", b"record")
     journal.mark(1, 1)
-    store.commit(journal.seal())
+    store.commit(sealed(journal))
     full = store.statistics()
     assert {name: full[name] for name in ("definitions", "entries", "contents", "marks")} == {
         "definitions": 1,
@@ -204,7 +205,7 @@ def test_statistics_count_what_is_stored(restart: Restart) -> None:
     }
     assert full["bytes_used"] > empty["bytes_used"] + 50_000
     journal.delete(1, added)
-    store.commit(journal.seal())
+    store.commit(sealed(journal))
     assert store.statistics()["bytes_used"] < empty["bytes_used"] + 20_000
 
 
@@ -248,7 +249,7 @@ def test_both_kinds_hold_what_the_queues_hold(tmp_path_factory: pytest.TempPathF
             elif name == "mark":
                 journal.mark(queue_id, position)
             elif name == "commit":
-                changes = journal.seal()
+                changes = sealed(journal)
                 for _ in range(2 if argument else 1):
                     disk.commit(changes)
                     memory.commit(changes)
