@@ -22,6 +22,7 @@ from dispatchd.actors.session import Limits
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
 from dispatchd.garbage import GarbageCollection
+from dispatchd.model.alarms import FAILING
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
@@ -93,7 +94,7 @@ class Server:
             Policies(self.system),
             Policies(self.system, of_operator=True),
         ]
-        app = make_app(self.system, self._may_log_in, lambda: self._is_ready, self._overview, sections)
+        app = make_app(self.system, self._may_log_in, self._can_work, self._overview, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port)
         try:
@@ -160,12 +161,17 @@ class Server:
     def _may_log_in(self, user: str, password: bytes, peer: str) -> bool:
         return may_log_in(self._broker.authenticator, user, password, peer, LOGIN_SECONDS)
 
+    def _can_work(self) -> bool:
+        """Whether clients can connect, and what they publish can get to the disk."""
+        return self._is_ready and FAILING not in self._broker.alarms
+
     def _overview(self) -> dict[str, Any]:
         return {
             "product": "dispatchd",
             "version": dispatchd.__version__,
             "compiled": dispatchd.is_compiled(),
             "python": sys.version.split()[0],
+            "alarms": self._broker.alarms.rows(),
             "started_at": round(self._started_at * 1000),
             "uptime_ms": round((time.time() - self._started_at) * 1000),
             "listeners": [

@@ -78,16 +78,17 @@ class BrokerActor(Actor):
             for record in (*stored.exchanges, *stored.queues):
                 self._next_queue_id = max(self._next_queue_id, int(record.get("queue_id", 0)) + 1)
         journal = Journal(recovered.next_message_id, recovered.references)
-        self.persistence = PersistenceActor(system, self.ref, store, coalesce_seconds, journal).begin()
+        persistence = PersistenceActor(system, self.ref, store, coalesce_seconds, journal)
+        self.persistence = persistence.begin()
         spilled = Journal(shares=False)
         self.scratch = ScratchActor(system, self.ref, scratch, coalesce_seconds, spilled).begin()
-        self._storage = Storage(self.persistence, self.scratch, resident)
+        self._storage = Storage(self.persistence, self.scratch, persistence.pressure, resident)
         if watermarks is not None:
             MonitorActor(system, self.ref, watermarks, self._storage).begin()
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
         self._services = Services({}, self.authenticator, limits)
         self._connections: set[Ref] = set()
-        self._alarms = Alarms()
+        self.alarms = Alarms()
         self._is_stopping = False
         self._all_gone = Event()
         self._going: dict[str, DeleteVhost] = {}
@@ -127,27 +128,27 @@ class BrokerActor(Actor):
             return
         connection = ConnectionActor(self.system, message.transport, self.ref, self._services).begin()
         self._connections.add(connection)
-        if self._alarms:
-            connection.tell(Block(self._alarms.reason()))
+        if self.alarms:
+            connection.tell(Block(self.alarms.reason()))
         connection.tell(Connected())
         message.transport.begin(connection)
 
     @receives(AlarmRaised)
     def on_alarm_raised(self, message: AlarmRaised) -> None:
         """Whoever publishes from now on has to wait."""
-        was = self._alarms.reason()
-        if self._alarms.raise_(message.cause, message.detail):
+        was = self.alarms.reason()
+        if self.alarms.raise_(message.cause, message.detail):
             logger.warning("alarm (%s): %s; whoever publishes has to wait", message.cause, message.detail)
-        if self._alarms.reason() != was:
-            self._tell_connections(Block(self._alarms.reason()))
+        if self.alarms.reason() != was:
+            self._tell_connections(Block(self.alarms.reason()))
 
     @receives(AlarmEnded)
     def on_alarm_ended(self, message: AlarmEnded) -> None:
         """Unless there is another alarm, publishers may go on."""
-        if not self._alarms.end(message.cause):
+        if not self.alarms.end(message.cause):
             return
         logger.warning("the alarm (%s) is over", message.cause)
-        self._tell_connections(Block(self._alarms.reason()) if self._alarms else Unblock())
+        self._tell_connections(Block(self.alarms.reason()) if self.alarms else Unblock())
 
     def _tell_connections(self, message: ActorMessage) -> None:
         for connection in self._connections:
@@ -221,7 +222,7 @@ class BrokerActor(Actor):
             "name": self.name,
             "vhosts": sorted(self._services.vhosts),
             "connections": len(self._connections),
-            "blocked": self._alarms.reason() or None,
-            "alarms": self._alarms.rows(),
+            "blocked": self.alarms.reason() or None,
+            "alarms": self.alarms.rows(),
             "stopping": self._is_stopping,
         }

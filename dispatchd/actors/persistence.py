@@ -20,6 +20,8 @@ from gevent.threadpool import ThreadPool
 from dispatchd.actors.messages import (
     ActorMessage,
     Add,
+    AlarmEnded,
+    AlarmRaised,
     Committed,
     CommitTransaction,
     Define,
@@ -33,10 +35,12 @@ from dispatchd.actors.messages import (
     Stage,
     TransactionCommitted,
 )
+from dispatchd.actors.pressure import Pressure
 from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.model.alarms import FAILING, SCRATCH, STORE
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.records import read_id
-from dispatchd.store.interface import Dropped
+from dispatchd.store.interface import Dropped, StoreFull
 
 if TYPE_CHECKING:
     from dispatchd.model.router import Publishing
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 30.0
+"""Between attempts to write to a disk that fails: the pauses double."""
 ENTRIES_HELD_BACK = 5000
 """Above this a batch goes without waiting for the interval: encoding it must not hold up the loop."""
 
@@ -57,11 +63,6 @@ million messages from one flood 250,000 came together while one commit was slow:
 @dataclass(frozen=True, slots=True)
 class CommitDue(ActorMessage):
     """To itself: the interval is over, or somebody waits."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryCommit(ActorMessage):
-    """To itself: try the batch again whose commit failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +93,12 @@ class PersistenceActor(Actor):
     """
 
     kind = "persistence"
+    full: ClassVar[str] = STORE
+    failing: ClassVar[str] = FAILING
 
     def __init__(self, system: System, parent: Ref, store: Store, coalesce_seconds: float, journal: Journal) -> None:
         super().__init__(system, f"{self.kind} ({store.kind})", parent)
+        self._broker = parent
         self._store = store
         self._coalesce_seconds = coalesce_seconds
         self._thread = ThreadPool(1)
@@ -110,6 +114,12 @@ class PersistenceActor(Actor):
         self._flushed = Event()
         self._flushed.set()
         self.reads = 0
+        self.pressure = Pressure()
+        self._is_full = False
+        self._made_room = False
+        self._is_pausing = False
+        self._pause = 0.0
+        self._alarm = ""
         self._commits = 0
         self._failed_commits = 0
         self._commit_started = 0.0
@@ -119,6 +129,7 @@ class PersistenceActor(Actor):
     def on_add(self, message: Add) -> None:
         """Store entries."""
         self._journal.add(message.queue_id, message.entries)
+        self.pressure.update(self._journal.live_adds(), int(self._journal.live_bytes))
         if self.is_quarantined:
             message.refuse(self._quarantine_reason())
         elif message.publishing is not None:
@@ -214,7 +225,7 @@ class PersistenceActor(Actor):
 
     def _schedule(self) -> None:
         """See that a commit comes: at the end of our mailbox when somebody waits, else within the interval."""
-        if self._committing is not None or self._commit_is_due or self.is_quarantined:
+        if self._committing is not None or self._commit_is_due or self._is_pausing or self.is_quarantined:
             return
         if self._is_urgent():
             self._commit_is_due = True
@@ -227,6 +238,7 @@ class PersistenceActor(Actor):
             bool(self._waiting)
             or bool(self._then)
             or not self._flushed.is_set()
+            or self.pressure.is_high
             or self._journal.live_adds() > ENTRIES_HELD_BACK
         )
 
@@ -234,22 +246,23 @@ class PersistenceActor(Actor):
     def on_commit_due(self, _message: CommitDue) -> None:
         """Begin a commit, unless one is under way."""
         self._forget_schedule()
-        if self._committing is None:
+        if self._committing is not None:
+            return
+        if self._is_full and not self._made_room and self._journal.has_removals():
+            self._made_room = True
+            self._committing = self._journal.seal_removals()
+        else:
+            self._made_room = False
             self._committing = self._journal.seal()
             self._committing_for = (self._waiting, self._then)
             self._waiting, self._then = [], []
-            self._commit()
+        self._commit()
 
     def _forget_schedule(self) -> None:
-        self._commit_is_due = False
+        self._commit_is_due = self._is_pausing = False
         if self._timer is not None:
             self._timer.kill(block=False)
             self._timer = None
-
-    @receives(RetryCommit)
-    def on_retry_commit(self, _message: RetryCommit) -> None:
-        """The batch that failed is still here."""
-        self._commit()
 
     def _commit(self) -> None:
         changes = self._committing
@@ -266,16 +279,15 @@ class PersistenceActor(Actor):
     @receives(CommitEnded)
     def on_commit_ended(self, message: CommitEnded) -> None:
         """The batch is on disk, or has to be tried again."""
-        if message.result is not self._running:
-            return
+        if message.result is self._running:
+            self._end_commit(message.result)
+
+    def _end_commit(self, result: AsyncResult[Dropped]) -> None:
         self._running = None
-        dropped = message.result.value
-        if dropped is not None:
-            self._committed(dropped)
-            return
-        self._failed_commits += 1
-        logger.error("a commit failed and will be tried again in %s s: %s", RETRY_SECONDS, message.result.exception)
-        gevent.spawn_later(RETRY_SECONDS, self.ref.tell, RetryCommit())
+        if result.value is not None:
+            self._committed(result.value)
+        else:
+            self._failed(result.exception)
 
     def _committed(self, dropped: Dropped) -> None:
         self._journal.release(dropped.contents)
@@ -293,9 +305,48 @@ class PersistenceActor(Actor):
             channel.tell(Committed(committed))
         for receiver, message in then:
             receiver.tell(message)
+        if not self._made_room:
+            self._end_alarm()
+        self.pressure.update(self._journal.live_adds(), int(self._journal.live_bytes))
         if self._journal.is_empty() and not self._waiting and not self._then:
             self._flushed.set()
         self._schedule()
+
+    def _failed(self, error: BaseException | None) -> None:
+        """Nothing of the batch is written: it goes back to the journal, and is tried again with what came since.
+
+        When the store is full, what makes room goes alone before that.
+        """
+        self._failed_commits += 1
+        changes, self._committing = self._committing, None
+        if changes is not None:
+            self._journal.reopen(changes)
+        publishings, then = self._committing_for
+        self._committing_for = ([], [])
+        self._waiting[:0] = publishings
+        self._then[:0] = then
+        self._is_full = isinstance(error, StoreFull)
+        self._raise_alarm(self.full if self._is_full else self.failing, str(error))
+        if self._is_full and not self._made_room and self._journal.has_removals():
+            self.ref.tell(CommitDue())
+            return
+        self._made_room = False
+        self._pause = RETRY_SECONDS if self._is_full else min(2 * self._pause or RETRY_SECONDS, LONGEST_PAUSE_SECONDS)
+        self._is_pausing = True
+        self._timer = gevent.spawn_later(self._pause, self.ref.tell, CommitDue())
+        logger.error("%s: a commit failed and will be tried again in %s s: %s", self.name, self._pause, error)
+
+    def _raise_alarm(self, cause: str, detail: str) -> None:
+        if self._alarm != cause:
+            self._end_alarm()
+        self._alarm = cause
+        self._broker.tell(AlarmRaised(cause, detail))
+
+    def _end_alarm(self) -> None:
+        self._pause, self._is_full = 0.0, False
+        if self._alarm:
+            self._broker.tell(AlarmEnded(self._alarm))
+            self._alarm = ""
 
     def restarted(self) -> None:
         """The journal is what must not be lost: a failure leaves it as it is, and whatever is due stays due.
@@ -303,12 +354,17 @@ class PersistenceActor(Actor):
         How a commit ended may be what the failure lost, but the same batch may be committed again.
         """
         self._forget_schedule()
-        if self._running is not None and self._running.ready():
-            self._running = None
-        if self._committing is None:
+        running = self._running
+        if running is not None and running.ready():
+            self._end_commit(running)
+        elif running is None and self._committing is not None:
+            self._commit()
+        else:
             self._schedule()
-        elif self._running is None:
-            self.ref.tell(RetryCommit())
+
+    def quarantined(self, reason: str) -> None:
+        """What is published is refused now, so nobody needs to wait."""
+        self.pressure.update(0, 0)
 
     def snapshot(self) -> dict[str, Any]:
         """The persistence actor's row in the admin."""
@@ -342,3 +398,5 @@ class ScratchActor(PersistenceActor):
     """The same for what only has to leave memory."""
 
     kind = "scratch"
+    full: ClassVar[str] = SCRATCH
+    failing: ClassVar[str] = SCRATCH

@@ -95,6 +95,7 @@ class QueueActor(Actor):
         self._catalogue = catalogue
         self._vhost = vhost
         self._persistence = storage.persistence
+        self._pressure = storage.pressure
         self._rules = QueueRules(definition.governed_arguments)
         self._queue = Queue(self.ref, definition.durable, 0, self._rules)
         self._deduplication = make_deduplication(definition.arguments)
@@ -145,7 +146,8 @@ class QueueActor(Actor):
                 messages = self._deduplication.new_ones(messages, now)
             stored = queue.enqueue(messages, now)
         confirms_stored = bool(stored) and publishing.confirm
-        held = self._held_credit.is_due(queue)
+        waits_for_disk = bool(stored) and self._pressure.is_high
+        held = waits_for_disk or self._held_credit.is_due(queue)
         publishing.channel.tell(Accepted(publishing, stored=confirms_stored, held=held, refused=refused))
         if stored:
             queue_id = self._definition.queue_id
@@ -153,7 +155,9 @@ class QueueActor(Actor):
                 self._persistence.tell(Add(queue_id, stored, publishing if confirms_stored else None))
             else:
                 self._persistence.tell(Stage(transaction, queue_id, added=stored))
-        if held:
+        if waits_for_disk:
+            self._pressure.hold(publishing)
+        elif held:
             self._held_credit.hold(publishing, queue)
         self._deliver(deliveries)
         self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits

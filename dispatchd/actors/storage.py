@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dispatchd.actors.pressure import Pressure
 from dispatchd.model.residency import Residency
 
 if TYPE_CHECKING:
@@ -19,10 +20,14 @@ RESIDENT_IF_LAZY = Residency(512, 1 << 20)
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """`persistence` keeps what outlives the broker; `scratch` has what only has to leave memory."""
+    """`persistence` keeps what outlives the broker, and `pressure` says how far it is behind.
+
+    `scratch` has what only has to leave memory.
+    """
 
     persistence: Ref
     scratch: Ref
+    pressure: Pressure = field(default_factory=Pressure)
     resident: Residency = RESIDENT
     resident_if_lazy: Residency = RESIDENT_IF_LAZY
 

@@ -7,10 +7,11 @@ from typing import Final
 MEMORY: Final = "memory"
 DISK: Final = "disk"
 STORE: Final = "store"
+SCRATCH: Final = "scratch"
 FAILING: Final = "failing"
 
-_SHORT_OF: Final = {MEMORY: "memory", DISK: "disk", STORE: "disk"}
-"""A store that has reached its limit is a full disk to clients, who know of two resources."""
+_SHORT_OF: Final = {MEMORY: "memory", DISK: "disk", STORE: "disk", SCRATCH: "disk"}
+"""A store that takes no more is a full disk to clients, who know of two resources."""
 FAILING_TEXT: Final = "the disk is failing"
 
 
@@ -22,6 +23,9 @@ class Alarms:
 
     def __bool__(self) -> bool:
         return bool(self._details)
+
+    def __contains__(self, cause: str) -> bool:
+        return cause in self._details
 
     def raise_(self, cause: str, detail: str) -> bool:
         """Note an alarm; whether it is new."""

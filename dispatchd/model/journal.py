@@ -11,7 +11,7 @@ from mypy_extensions import i64
 
 from dispatchd.amqp.message import Message
 from dispatchd.model.entry import NOT_STORED, STAGED, STORED, STORED_SHARED, QueueEntry
-from dispatchd.model.records import encode_content, encode_entry, entry_key, id_key
+from dispatchd.model.records import encode_content, encode_entry, entry_key, id_key, read_id
 from dispatchd.model.transaction import Transaction
 
 
@@ -35,6 +35,8 @@ class Changes:
         self.contents: list[tuple[bytes, bytes]] = []
         self.deleted_entries: list[bytes] = []
         self.deleted_contents: list[bytes] = []
+        self.bound_entries: list[bytes] = []
+        self.bound_contents: list[bytes] = []
         self.marks: list[tuple[bytes, bytes]] = []
         self.dropped_queues: list[bytes] = []
         self.definitions: dict[bytes, bytes | None] = {}
@@ -60,6 +62,28 @@ class Changes:
         self._shared.add(entry)
         if is_first:
             self._new_contents.append(entry.message)
+
+    def bind(self, entries: list[bytes], contents: list[bytes]) -> None:
+        """Delete these as well, in no other batch than that of what they are deleted for."""
+        self.bound_entries, self.bound_contents = entries, contents
+        self.deleted_entries = self.deleted_entries + entries
+        self.deleted_contents = self.deleted_contents + contents
+
+    def unbound(self) -> tuple[list[bytes], list[bytes]]:
+        """The entries and contents to be deleted that any batch may delete."""
+        entries, contents = set(self.bound_entries), set(self.bound_contents)
+        return (
+            [key for key in self.deleted_entries if key not in entries],
+            [key for key in self.deleted_contents if key not in contents],
+        )
+
+    def taken(self) -> list[tuple[QueueEntry, int]]:
+        """The entries to be written, with the ids of their queues."""
+        pairs: list[tuple[QueueEntry, int]] = []
+        for index, entry in enumerate(self._taken):
+            if entry is not None:
+                pairs.append((entry, self._queue_ids[index]))
+        return pairs
 
     def encode(self, limit: i64) -> bool:
         """Make the rows of so many more entries and contents, each in 1 µs; whether there are more."""
@@ -101,8 +125,11 @@ class Journal:
         self._adds: list[QueueEntry | None] = []
         self._queue_ids: list[i64] = []
         self._live_adds: i64 = 0
+        self.live_bytes: i64 = 0  # of the bodies that the next commit has to write
         self._deleted_entries: list[bytes] = []
         self._deleted_contents: list[bytes] = []
+        self._bound_entries: list[bytes] = []  # to be deleted in one batch with what their transaction adds
+        self._bound_contents: list[bytes] = []
         self._marks: dict[i64, i64] = {}
         self._dropped_queues: list[i64] = []
         self._definitions: dict[bytes, bytes | None] = {}
@@ -113,12 +140,15 @@ class Journal:
     def add(self, queue_id: i64, entries: list[QueueEntry]) -> None:
         """Store these entries of a durable queue."""
         slot: i64 = len(self._adds)
+        size: i64 = 0
         for entry in entries:
             entry.slot = slot
             slot += 1
+            size += entry.message.size
             self._adds.append(entry)
             self._queue_ids.append(queue_id)
         self._live_adds += len(entries)
+        self.live_bytes += size
         self.added += len(entries)
 
     def delete(self, queue_id: i64, entries: list[QueueEntry]) -> None:
@@ -133,6 +163,7 @@ class Journal:
             if slot >= 0:
                 self._adds[slot] = None
                 self._live_adds -= 1
+                self.live_bytes -= entry.message.size
                 self.cancelled += 1
                 continue
             self._deleted_entries.append(entry_key(queue_id, entry.position))
@@ -183,8 +214,14 @@ class Journal:
     def merge(self, transaction: Transaction) -> bool:
         """Make all that was staged for a transaction a part of this batch; False if nothing was."""
         transaction.is_merged = True
+        end_of_entries, end_of_contents = len(self._deleted_entries), len(self._deleted_contents)
         for queue_id, entries in transaction.deleted:
             self.delete(queue_id, entries)
+        if transaction.added:
+            self._bound_entries += self._deleted_entries[end_of_entries:]
+            self._bound_contents += self._deleted_contents[end_of_contents:]
+            del self._deleted_entries[end_of_entries:]
+            del self._deleted_contents[end_of_contents:]
         for queue_id, entries in transaction.added:
             self.add(queue_id, [entry for entry in entries if entry.slot == STAGED])
         transaction.added = []
@@ -224,14 +261,69 @@ class Journal:
 
     def is_empty(self) -> bool:
         """Whether a commit would change nothing."""
-        return not (
-            self._live_adds
-            or self._deleted_entries
+        return not (self._live_adds or self._bound_entries or self._marks or self._definitions or self.has_removals())
+
+    def has_removals(self) -> bool:
+        """Whether a commit would make room."""
+        return bool(
+            self._deleted_entries
             or self._deleted_contents
-            or self._marks
             or self._dropped_queues
-            or self._definitions
+            or None in self._definitions.values()
         )
+
+    def seal_removals(self) -> Changes:
+        """Close a batch of nothing but what makes room; the rest is for the next one."""
+        changes = Changes()
+        self._take_removals(changes)
+        changes.definitions = {key: record for key, record in self._definitions.items() if record is None}
+        self._definitions = {key: record for key, record in self._definitions.items() if record is not None}
+        return changes
+
+    def _take_removals(self, changes: Changes) -> None:
+        changes.deleted_entries = self._deleted_entries
+        changes.deleted_contents = self._deleted_contents
+        changes.dropped_queues = [id_key(queue_id) for queue_id in self._dropped_queues]
+        self._deleted_entries = []
+        self._deleted_contents = []
+        self._dropped_queues = []
+
+    def reopen(self, failed: Changes) -> None:
+        """Take a batch back that could not be written, as if it had not been sealed; all the rest comes behind it."""
+        behind, queue_ids = self._adds, self._queue_ids
+        self._adds, self._queue_ids = [], []
+        self._live_adds = self.live_bytes = 0
+        for entry, queue_id in failed.taken():
+            if entry.slot == STORED_SHARED:
+                self._name_no_more(entry.message.message_id)
+            if entry.is_stored():
+                self._add_again(entry, queue_id)
+        for index, later in enumerate(behind):
+            if later is not None:
+                self._add_again(later, queue_ids[index])
+        entries, contents = failed.unbound()
+        self._deleted_entries = entries + self._deleted_entries
+        self._deleted_contents = contents + self._deleted_contents
+        self._bound_entries = failed.bound_entries + self._bound_entries
+        self._bound_contents = failed.bound_contents + self._bound_contents
+        self._dropped_queues = [read_id(key) for key in failed.dropped_queues] + self._dropped_queues
+        self._marks = {read_id(key): read_id(position) for key, position in failed.marks} | self._marks
+        self._definitions = failed.definitions | self._definitions
+
+    def _name_no_more(self, content: i64) -> None:
+        """Undo what `_is_first_to_name` did; the content is not on disk if nobody else names it."""
+        left = self._references[content] - 1
+        if left:
+            self._references[content] = left
+        else:
+            del self._references[content]
+
+    def _add_again(self, entry: QueueEntry, queue_id: i64) -> None:
+        entry.slot = len(self._adds)
+        self._adds.append(entry)
+        self._queue_ids.append(queue_id)
+        self._live_adds += 1
+        self.live_bytes += entry.message.size
 
     def seal(self) -> Changes:
         """Close the batch, count its entries as stored, and begin the next one."""
@@ -246,18 +338,16 @@ class Journal:
                     changes.share(entry, self._is_first_to_name(entry.message))
                 else:
                     entry.slot = STORED
-        changes.deleted_entries = self._deleted_entries
-        changes.deleted_contents = self._deleted_contents
+        self._take_removals(changes)
+        changes.bind(self._bound_entries, self._bound_contents)
         changes.marks = [(id_key(queue_id), id_key(position)) for queue_id, position in self._marks.items()]
-        changes.dropped_queues = [id_key(queue_id) for queue_id in self._dropped_queues]
         changes.definitions = self._definitions
         self._adds = []
         self._queue_ids = []
-        self._live_adds = 0
-        self._deleted_entries = []
-        self._deleted_contents = []
+        self._live_adds = self.live_bytes = 0
+        self._bound_entries = []
+        self._bound_contents = []
         self._marks = {}
-        self._dropped_queues = []
         self._definitions = {}
         return changes
 

@@ -30,7 +30,7 @@ class Rig:
         self.resident = Residency(3200, 32 * MIB)
         self.usage: Usage | Exception = Usage(10 * MIB, 1000 * MIB)
         self.looked_at: list[Path | None] = []
-        storage = Storage(nobody, nobody, self.resident)
+        storage = Storage(nobody, nobody, resident=self.resident)
         broker: Any = self.broker
         self.monitor = MonitorActor(self.system, broker, MARKS, storage, self.measure)
         self.monitor.begin()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gevent
@@ -9,9 +10,11 @@ import pytest
 from actors.harness import WAIT_SECONDS, Listener, failing, settle, wait_until
 from gevent.threadpool import ThreadPool
 
-from dispatchd.actors import persistence
+from dispatchd.actors import persistence, pressure
 from dispatchd.actors.messages import (
     Add,
+    AlarmEnded,
+    AlarmRaised,
     Committed,
     CommitTransaction,
     Define,
@@ -20,16 +23,18 @@ from dispatchd.actors.messages import (
     Done,
     Flush,
     Mark,
+    Released,
     Request,
     Restart,
     Stage,
     TransactionCommitted,
 )
-from dispatchd.actors.persistence import CommitDue, CommitEnded, PersistenceActor, RetryCommit
+from dispatchd.actors.persistence import CommitDue, CommitEnded, PersistenceActor
 from dispatchd.actors.runtime import System
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.alarms import FAILING, STORE
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.router import Publishing
@@ -48,7 +53,9 @@ class GatedStore(MemoryStore):
         super().__init__()
         self.begun = 0
         self.batches: list[Changes] = []
+        self.removals: list[int] = []
         self.errors: list[Exception] = []
+        self.is_full = False
         self._is_open = True
         self._wait, self._go = os.pipe()
 
@@ -65,8 +72,12 @@ class GatedStore(MemoryStore):
             os.read(self._wait, 1)
         if self.errors:
             raise self.errors.pop(0)
+        if self.is_full and (changes.entries or changes.contents):
+            raise StoreFull("full")
+        removals = len(changes.deleted_entries)
         dropped = super().commit(changes)
         self.batches.append(changes)
+        self.removals.append(removals)
         return dropped
 
     def close(self) -> None:
@@ -89,11 +100,11 @@ Start = Callable[..., PersistenceActor]
 
 
 @pytest.fixture
-def start(store: GatedStore) -> Iterator[Start]:
+def start(store: GatedStore, broker: Listener) -> Iterator[Start]:
     system = System()
 
     def start(coalesce_seconds: float = A_MINUTE) -> PersistenceActor:
-        parent: Any = None
+        parent: Any = broker
         actor = PersistenceActor(system, parent, store, coalesce_seconds, Journal())
         actor.begin()
         return actor
@@ -102,6 +113,11 @@ def start(store: GatedStore) -> Iterator[Start]:
     for actor in list(system.actors.values()):
         actor.end()
     wait_until(lambda: not system.actors)
+
+
+@pytest.fixture
+def broker() -> Listener:
+    return Listener("broker")
 
 
 @pytest.fixture
@@ -501,7 +517,7 @@ def test_killed_in_the_middle_of_a_commit(start: Start, store: GatedStore, chann
     assert store.positions() == [1, 2]
 
 
-@pytest.mark.parametrize("message_type", [CommitDue, CommitEnded, RetryCommit])
+@pytest.mark.parametrize("message_type", [CommitDue, CommitEnded])
 @pytest.mark.parametrize("error", [ValueError, gevent.GreenletExit])
 def test_a_failure_around_a_commit_loses_nothing(
     start: Start, store: GatedStore, channel: Listener, message_type: type, error: type[BaseException]
@@ -517,6 +533,85 @@ def test_a_failure_around_a_commit_loses_nothing(
     assert confirmed(channel) == [1, 2]
     assert store.positions() == [1, 2]
     flush(actor)
+
+
+# A store that takes no more
+
+
+def test_a_full_store_is_emptied_first_and_publishers_wait(
+    start: Start, store: GatedStore, channel: Listener, broker: Listener
+) -> None:
+    actor = start()
+    old = add(actor, channel, 1, 2)
+    wait_until(lambda: channel.told)
+    channel.take_all()
+    store.removals.clear()
+    store.is_full = True
+    new = add(actor, channel, 3, 4)
+    wait_until(lambda: broker.told)
+    assert broker.take_all()[0] == AlarmRaised(STORE, "full")
+    actor.ref.tell(Delete(QUEUE, [*old, new[0]]))
+    wait_until(lambda: store.positions() == [])
+    assert channel.told == []
+    store.is_full = False
+    wait_until(lambda: channel.told)
+    assert (store.positions(), confirmed(channel)) == ([4], [3, 4])
+    assert store.removals == [2, 0]
+    wait_until(lambda: broker.told[-1:] == [AlarmEnded(STORE)])
+
+
+def test_a_failing_disk_is_tried_again_more_and_more_rarely(
+    start: Start, store: GatedStore, channel: Listener, broker: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(persistence, "LONGEST_PAUSE_SECONDS", 0.004)
+    actor = start()
+    store.errors = [StoreError("input/output error") for _ in range(5)]
+    pauses = []
+    add(actor, channel, 1)
+    for failed in range(1, 6):
+        wait_until(partial(lambda count: actor.snapshot()["failed_commits"] >= count, failed))
+        pauses.append(actor._pause)
+        add(actor, channel, failed + 1)
+    wait_until(lambda: len(confirmed(channel)) == 6)
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == 0.004
+    assert store.positions() == [1, 2, 3, 4, 5, 6]
+    assert broker.told[0] == AlarmRaised(FAILING, "input/output error")
+    assert broker.told[-1] == AlarmEnded(FAILING)
+    assert actor._pause == 0
+
+
+def test_publishers_wait_for_a_disk_that_is_behind(
+    start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pressure, "MOST_ENTRIES", 4)
+    actor = start()
+    store.close_gate()
+    add(actor, None, 1)
+    actor.ref.tell(CommitDue())
+    wait_until(lambda: store.begun)
+    add(actor, None, 2, 3, 4, 5)
+    settle(actor.system)
+    assert not actor.pressure.is_high
+    kept = add(actor, None, 6)
+    settle(actor.system)
+    assert actor.pressure.is_high
+    held = publishing(channel, *kept)
+    actor.pressure.hold(held)
+    store.open_gate()
+    wait_until(lambda: channel.told)
+    assert channel.told == [Released(held)]
+    assert not actor.pressure.is_high
+
+
+def test_nobody_waits_for_a_quarantined_one(start: Start, channel: Listener) -> None:
+    actor = start()
+    flush(actor)
+    held = publishing(channel, entry(1))
+    actor.pressure.hold(held)
+    quarantine(actor)
+    assert channel.told == [Released(held)]
 
 
 def test_a_failure_when_the_interval_is_over_loses_nothing(start: Start, store: GatedStore) -> None:

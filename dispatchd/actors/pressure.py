@@ -1,0 +1,37 @@
+"""Publish credit that is kept back while the disk is behind: what waits to be written must not fill the memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from dispatchd.actors.messages import Released
+
+if TYPE_CHECKING:
+    from dispatchd.model.router import Publishing
+
+MOST_ENTRIES: Final = 50_000
+MOST_BYTES: Final = 64 << 20
+ENOUGH: Final = 0.5
+"""Of what may wait to be written: below this publishers go on."""
+
+
+class Pressure:
+    """How far the persistence actor is behind; queues look at it, and give it what they keep back."""
+
+    def __init__(self) -> None:
+        self.is_high = False
+        self._held: deque[Publishing] = deque()
+
+    def hold(self, publishing: Publishing) -> None:
+        """Keep the credit of this publishing until there is less to write."""
+        self._held.append(publishing)
+
+    def update(self, entries: int, octets: int) -> None:
+        """So much waits to be written now."""
+        share = max(entries / MOST_ENTRIES, octets / MOST_BYTES)
+        self.is_high = share > (ENOUGH if self.is_high else 1)
+        if not self.is_high:
+            held, self._held = self._held, deque()
+            for publishing in held:
+                publishing.channel.tell(Released(publishing))
