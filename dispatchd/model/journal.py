@@ -276,8 +276,8 @@ class Journal:
         """Close a batch of nothing but what makes room; the rest is for the next one."""
         changes = Changes()
         self._take_removals(changes)
-        changes.definitions = {key: record for key, record in self._definitions.items() if record is None}
-        self._definitions = {key: record for key, record in self._definitions.items() if record is not None}
+        for key in [key for key, record in self._definitions.items() if record is None]:
+            changes.definitions[key] = self._definitions.pop(key)
         return changes
 
     def _take_removals(self, changes: Changes) -> None:
