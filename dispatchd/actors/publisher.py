@@ -106,7 +106,7 @@ class Publisher:
         """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""
         self._note_refused(answer.publishing, answer.refused)
         for message in answer.returned if not self._has_ended else ():
-            self._transport.send(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
+            self._transport.send_all(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
         self._progress(answer.publishing)
 
     def accepted(self, answer: Accepted) -> None:

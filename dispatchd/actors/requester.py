@@ -57,7 +57,7 @@ class Requester:
         """Hand answers on to the client, if it still wants them."""
         publishing, consumer, held = message.publishing, self._consumer, False
         if consumer is not None:
-            self._transport.send(consumer.encode(message.messages, self._number, delivery_tag, self._frame_max))
+            self._transport.send_all(consumer.encode(message.messages, self._number, delivery_tag, self._frame_max))
             held = not self._transport.outlet.has_room(0)
         returned = in_no_queue(message.messages)
         if returned:

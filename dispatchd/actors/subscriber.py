@@ -122,7 +122,7 @@ class Subscriber:
 
     def deliver(self, message: Deliver) -> None:
         """Send deliveries to the client."""
-        self._transport.send(self._ledger.encode_deliveries(message.consumer, message.entries))
+        self._transport.send_all(self._ledger.encode_deliveries(message.consumer, message.entries))
         if self._catalogue.tap is not None:
             self._catalogue.tap.delivered(message.entries, self._party)
 
@@ -132,7 +132,7 @@ class Subscriber:
 
     def answer_get(self, entry: QueueEntry, message_count: int, *, no_ack: bool) -> None:
         """Send a basic.get-ok."""
-        self._transport.send(self._ledger.encode_get_ok(entry, message_count, no_ack))
+        self._transport.send_all(self._ledger.encode_get_ok(entry, message_count, no_ack))
         if self._catalogue.tap is not None:
             self._catalogue.tap.delivered([entry], self._party)
 

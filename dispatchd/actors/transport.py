@@ -8,6 +8,7 @@ from dispatchd.model.flow import Outlet
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
+    from dispatchd.amqp.encoder import Piece
 
 __all__ = ["Outlet", "Transport"]  # Outlet for net, which knows the actors but not the model
 
@@ -35,6 +36,10 @@ class Transport(Protocol):
 
     def send(self, data: bytes) -> None:
         """Queue bytes for the peer; never blocks."""
+        ...
+
+    def send_all(self, pieces: list[Piece]) -> None:
+        """Likewise, one piece behind the other; what they are made of must not change any more."""
         ...
 
     def grant(self, credit: int) -> None:

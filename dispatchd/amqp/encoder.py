@@ -1,4 +1,7 @@
-"""Messages to frames: everything that leaves the broker with content, many deliveries into one buffer."""
+"""Messages to frames: everything that leaves the broker with content, many deliveries into one buffer.
+
+A body that takes several frames is not copied: its parts go between the buffers as they are.
+"""
 
 from typing import Final
 
@@ -18,6 +21,30 @@ _ACK: Final = 80
 _NACK: Final = 120
 
 
+Piece = bytes | memoryview
+"""What is sent as it is, one behind the other."""
+
+
+class Frames:
+    """Frames that leave together: `pieces`, and behind them what was written to `out` last."""
+
+    def __init__(self) -> None:
+        self.pieces: list[Piece] = []
+        self.out: BytesWriter = BytesWriter()
+
+    def all(self) -> list[Piece]:
+        """Everything that was written."""
+        if len(self.out):
+            self.pieces.append(self.out.getvalue())
+        return self.pieces
+
+    def cut(self) -> BytesWriter:
+        """Begin another buffer, behind a piece that is to come."""
+        self.pieces.append(self.out.getvalue())
+        self.out = BytesWriter()
+        return self.out
+
+
 def deliver_prefix(consumer_tag: str) -> bytes:
     """What every basic.deliver to a consumer begins with. Raises ValueError if the tag is longer than 255 octets."""
     out = BytesWriter()
@@ -28,7 +55,7 @@ def deliver_prefix(consumer_tag: str) -> bytes:
 
 
 def write_deliver(
-    out: BytesWriter,
+    frames: Frames,
     channel: i64,
     consumer_prefix: bytes,
     delivery_tag: i64,
@@ -40,42 +67,45 @@ def write_deliver(
 
     `consumer_prefix` is the consumer's `deliver_prefix`, `frame_max` what the peer agreed to (0 = any size).
     """
+    out = frames.out
     _begin_frame(out, FRAME_METHOD, channel, len(consumer_prefix) + 9 + len(message.address))
     out.write(consumer_prefix)
     write_i64_be(out, delivery_tag)
     out.append(1 if redelivered else 0)
     out.write(message.address)
     out.append(FRAME_END)
-    _write_content(out, channel, message, frame_max)
+    _write_content(frames, channel, message, frame_max)
 
 
 def encode_get_ok(
     channel: i64, delivery_tag: i64, redelivered: bool, message: Message, message_count: i64, frame_max: i64
-) -> bytes:
+) -> list[Piece]:
     """basic.get-ok with its content; `message_count` messages are still in the queue."""
-    out = BytesWriter()
+    frames = Frames()
+    out = frames.out
     _begin_basic(out, _GET_OK, channel, 13 + len(message.address))
     write_i64_be(out, delivery_tag)
     out.append(1 if redelivered else 0)
     out.write(message.address)
     _write_long(out, message_count)
     out.append(FRAME_END)
-    _write_content(out, channel, message, frame_max)
-    return out.getvalue()
+    _write_content(frames, channel, message, frame_max)
+    return frames.all()
 
 
-def encode_return(channel: i64, reply_code: i64, reply_text: str, message: Message, frame_max: i64) -> bytes:
+def encode_return(channel: i64, reply_code: i64, reply_text: str, message: Message, frame_max: i64) -> list[Piece]:
     """basic.return with its content. A text that is too long is cut."""
     text = BytesWriter()
     write_shortstr(text, fit_reply_text(reply_text))
-    out = BytesWriter()
+    frames = Frames()
+    out = frames.out
     _begin_basic(out, _RETURN, channel, 2 + len(text) + len(message.address))
     _write_short(out, reply_code)
     out.write(text.getvalue())
     out.write(message.address)
     out.append(FRAME_END)
-    _write_content(out, channel, message, frame_max)
-    return out.getvalue()
+    _write_content(frames, channel, message, frame_max)
+    return frames.all()
 
 
 def encode_ack(channel: i64, delivery_tag: i64, multiple: bool) -> bytes:
@@ -97,8 +127,9 @@ def _encode_settlement(method_id: i64, channel: i64, delivery_tag: i64, bits: i6
     return out.getvalue()
 
 
-def _write_content(out: BytesWriter, channel: i64, message: Message, frame_max: i64) -> None:
+def _write_content(frames: Frames, channel: i64, message: Message, frame_max: i64) -> None:
     """Write the content header, and the body in as few frames as `frame_max` allows."""
+    out = frames.out
     header = message.header
     _begin_frame(out, FRAME_HEADER, channel, len(header))
     out.write(header)
@@ -111,13 +142,15 @@ def _write_content(out: BytesWriter, channel: i64, message: Message, frame_max: 
         out.write(body)
         out.append(FRAME_END)
         return
+    octets = memoryview(body)
     at: i64 = 0
     while at < size:
-        part = body[at : at + most]
-        _begin_frame(out, FRAME_BODY, channel, len(part))
-        out.write(part)
+        part: i64 = min(most, size - at)
+        _begin_frame(out, FRAME_BODY, channel, part)
+        out = frames.cut()
+        frames.pieces.append(octets[at : at + part])
         out.append(FRAME_END)
-        at += most
+        at += part
 
 
 def _begin_basic(out: BytesWriter, method_id: i64, channel: i64, arguments_size: i64) -> None:

@@ -91,7 +91,7 @@ class _Channel:
         self.expects: i64 = _METHOD
         self.message: Message | None = None
         self.missing: i64 = 0  # octets of the body still to come
-        self.parts: BytesWriter | None = None  # what came of a body in more than one frame
+        self.parts: list[bytes] | None = None  # what came of a body in more than one frame
 
 
 class FrameParser:
@@ -286,14 +286,14 @@ class FrameParser:
         parts = channel.parts
         if channel.missing:
             if parts is None:
-                parts = channel.parts = BytesWriter()
-            parts.write(data[start:stop])
+                parts = channel.parts = []
+            parts.append(data[start:stop])
             return
         if parts is None:
             message.body = data[start:stop]
         else:
-            parts.write(data[start:stop])
-            message.body = parts.getvalue()
+            parts.append(data[start:stop])
+            message.body = b"".join(parts)
             channel.parts = None
         self._complete(channel, message, inputs)
 

@@ -4,10 +4,9 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from typing import Any, Final
 
-from librt.strings import BytesWriter
 from mypy_extensions import i64
 
-from dispatchd.amqp.encoder import deliver_prefix, write_deliver
+from dispatchd.amqp.encoder import Frames, Piece, deliver_prefix, write_deliver
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.amqp.message import Message
 from dispatchd.amqp.properties import FLAG_REPLY_TO, find_property
@@ -58,12 +57,12 @@ class ReplyConsumer:
         self.address: str = address
         self._deliver_prefix: bytes = deliver_prefix(tag)
 
-    def encode(self, messages: list[Message], channel: i64, tag: i64, frame_max: i64) -> bytes:
+    def encode(self, messages: list[Message], channel: i64, tag: i64, frame_max: i64) -> list[Piece]:
         """The deliveries of answers. All have the tag of the channel's next delivery, as in RabbitMQ."""
-        out = BytesWriter()
+        frames = Frames()
         for message in messages:
-            write_deliver(out, channel, self._deliver_prefix, tag, False, message, frame_max)
-        return out.getvalue()
+            write_deliver(frames, channel, self._deliver_prefix, tag, False, message, frame_max)
+        return frames.all()
 
 
 def address_request(message: Message, address: str) -> None:

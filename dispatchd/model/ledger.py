@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from librt.strings import BytesWriter
 from mypy_extensions import i64
 
-from dispatchd.amqp.encoder import encode_get_ok, write_deliver
+from dispatchd.amqp.encoder import Frames, Piece, encode_get_ok, write_deliver
 from dispatchd.amqp.frame_parser import HIGHEST_TAG
 from dispatchd.model.flow import DELIVERY_OVERHEAD
 
@@ -39,9 +38,9 @@ class DeliveryLedger:
         self.unacked: dict[i64, QueueEntry] = {}
         self.aside: dict[i64, QueueEntry] = {}
 
-    def encode_deliveries(self, consumer: Consumer, entries: list[QueueEntry]) -> bytes:
+    def encode_deliveries(self, consumer: Consumer, entries: list[QueueEntry]) -> list[Piece]:
         """Give each entry its tag and return the frames of all of them; if that fails, none was given one."""
-        out = BytesWriter()
+        frames = Frames()
         channel = self.channel
         frame_max = self.frame_max
         prefix = consumer.deliver_prefix
@@ -53,7 +52,7 @@ class DeliveryLedger:
             if entry.redelivered and entry.shown is not None:
                 message = entry.shown
             size += message.size + DELIVERY_OVERHEAD
-            write_deliver(out, channel, prefix, tag, entry.redelivered, message, frame_max)
+            write_deliver(frames, channel, prefix, tag, entry.redelivered, message, frame_max)
         if not consumer.no_ack:
             unacked = self.unacked
             tag = self.last_tag
@@ -62,9 +61,9 @@ class DeliveryLedger:
                 unacked[tag] = entry
         self.last_tag = tag
         self.window.reserved -= size
-        return out.getvalue()
+        return frames.all()
 
-    def encode_get_ok(self, entry: QueueEntry, message_count: i64, no_ack: bool) -> bytes:
+    def encode_get_ok(self, entry: QueueEntry, message_count: i64, no_ack: bool) -> list[Piece]:
         """The answer to a basic.get; the entry is noted unless no acknowledgement is expected."""
         tag = self.last_tag + 1
         message = entry.shown or entry.message

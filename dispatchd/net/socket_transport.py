@@ -18,6 +18,7 @@ from dispatchd.net.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
+    from dispatchd.amqp.encoder import Piece
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,9 @@ MAILBOX_LIMIT = 64
 """Reads that may wait in a connection's mailbox; more means that its actor is paused or stuck."""
 MAILBOX_CHECK_SECONDS = 0.02
 FLUSH_SECONDS = 2.0
+LARGE_PIECE = 16_384
+"""Octets from which on pieces are handed to the system one by one: to copy them together would cost more."""
+PIECES_AT_ONCE = 64
 
 
 class SocketTransport:
@@ -44,7 +48,7 @@ class SocketTransport:
         self._parser = FrameParser(max_message_size=max_message_size)
         self._credit = Credit()
         self.is_reading = True
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[Piece] = []
         self._has_outgoing = Event()
         self._has_ended = Event()
         self._is_closing = False
@@ -73,6 +77,15 @@ class SocketTransport:
             return
         self._outgoing.append(data)
         self.outlet.unsent += len(data)
+        self._has_outgoing.set()
+
+    def send_all(self, pieces: list[Piece]) -> None:
+        """Likewise, several pieces; large ones are not copied on their way."""
+        if self._is_closing:
+            return
+        self._outgoing.extend(pieces)
+        for piece in pieces:
+            self.outlet.unsent += len(piece)
         self._has_outgoing.set()
 
     def grant(self, credit: int) -> None:
@@ -174,11 +187,9 @@ class SocketTransport:
                 self._has_outgoing.clear()
                 while self._outgoing:
                     batch, self._outgoing = self._outgoing, []
-                    data = b"".join(batch) if len(batch) > 1 else batch[0]
-                    sent = self._socket.send(data)
-                    if sent < len(data):  # only then, because sendall asks the system for the size of its buffer first
-                        self._socket.sendall(memoryview(data)[sent:])
-                    self._sent(len(data), connection)
+                    size = sum(map(len, batch))
+                    self._send(batch if size > LARGE_PIECE * len(batch) else [b"".join(batch)])
+                    self._sent(size, connection)
                 if self._is_closing:
                     break
             if self._ends_first:
@@ -187,6 +198,19 @@ class SocketTransport:
         except OSError as error:
             logger.debug("%s: %s", connection.name, error)
         self._shut()
+
+    def _send(self, pieces: list[Piece]) -> None:
+        """Send everything. Python's own sendall asks the system for the size of its buffer each time."""
+        while pieces:
+            group = pieces[:PIECES_AT_ONCE]
+            sent = self._socket.sendmsg(group) if len(group) > 1 else self._socket.send(group[0])
+            whole = 0
+            while whole < len(group) and sent >= len(group[whole]):
+                sent -= len(group[whole])
+                whole += 1
+            del pieces[:whole]
+            if sent:
+                pieces[0] = memoryview(pieces[0])[sent:]
 
     def _sent(self, size: int, connection: Ref) -> None:
         self.sent_bytes += size

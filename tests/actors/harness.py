@@ -68,6 +68,9 @@ class FakeTransport:
         self._data += data
         self.sent.set()
 
+    def send_all(self, pieces: list[bytes | memoryview]) -> None:
+        self.send(b"".join(pieces))
+
     def grant(self, credit: int) -> None:
         self.granted += credit
         if credit < 0 or self.granted > self.taken:

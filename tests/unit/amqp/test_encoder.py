@@ -1,8 +1,16 @@
 import pytest
-from librt.strings import BytesWriter
 from pamqp import body, commands, frame, header
 
-from dispatchd.amqp.encoder import deliver_prefix, encode_ack, encode_get_ok, encode_nack, encode_return, write_deliver
+from dispatchd.amqp.encoder import (
+    Frames,
+    Piece,
+    deliver_prefix,
+    encode_ack,
+    encode_get_ok,
+    encode_nack,
+    encode_return,
+    write_deliver,
+)
 from dispatchd.amqp.errors import NO_ROUTE
 from dispatchd.amqp.frame_parser import FrameParser
 from dispatchd.amqp.message import Message, make_message
@@ -26,6 +34,10 @@ def read_all(data: bytes) -> list[tuple[int, frame.FrameTypes]]:
     return frames
 
 
+def joined(pieces: list[Piece]) -> bytes:
+    return b"".join(pieces)
+
+
 def check(encoded: bytes, channel: int, method: Method, message: Message) -> None:
     """Method frame by our codec, content by pamqp."""
     expected = encode_method(channel, method)
@@ -47,28 +59,36 @@ def check(encoded: bytes, channel: int, method: Method, message: Message) -> Non
 @pytest.mark.parametrize("channel", [1, 40_000, 65_535])
 def test_deliver(channel: int, size: int, frame_max: int) -> None:
     message = message_of(size)
-    out = BytesWriter()
-    write_deliver(out, channel, deliver_prefix("ctag-é"), 2**40, True, message, frame_max)
-    check(out.getvalue(), channel, BasicDeliver("ctag-é", 2**40, True, "logs", "a.é"), message)
+    frames = Frames()
+    write_deliver(frames, channel, deliver_prefix("ctag-é"), 2**40, True, message, frame_max)
+    check(joined(frames.all()), channel, BasicDeliver("ctag-é", 2**40, True, "logs", "a.é"), message)
 
 
 def test_deliveries_gather_in_one_writer() -> None:
-    out = BytesWriter()
+    frames = Frames()
     for tag in range(1, 4):
-        write_deliver(out, 1, deliver_prefix("c"), tag, False, message_of(tag), 4096)
-    methods = [each for _, each in read_all(out.getvalue()) if isinstance(each, commands.Basic.Deliver)]
+        write_deliver(frames, 1, deliver_prefix("c"), tag, False, message_of(tag), 4096)
+    methods = [each for _, each in read_all(joined(frames.all())) if isinstance(each, commands.Basic.Deliver)]
     assert [(each.delivery_tag, each.redelivered) for each in methods] == [(1, False), (2, False), (3, False)]
 
 
 def test_get_ok() -> None:
-    encoded = encode_get_ok(3, 7, False, message_of(5000), 2**31, 4096)
+    encoded = joined(encode_get_ok(3, 7, False, message_of(5000), 2**31, 4096))
     check(encoded, 3, BasicGetOk(7, False, "logs", "a.é", 2**31), message_of(5000))
 
 
 @pytest.mark.parametrize("text", ["NO_ROUTE", "x" * 300])
 def test_return(text: str) -> None:
-    encoded = encode_return(3, NO_ROUTE, text, message_of(5000), 4096)
+    encoded = joined(encode_return(3, NO_ROUTE, text, message_of(5000), 4096))
     check(encoded, 3, BasicReturn(312, text, "logs", "a.é"), message_of(5000))
+
+
+def test_a_body_in_several_frames_is_not_copied() -> None:
+    message = message_of(10_000)
+    pieces = encode_get_ok(1, 1, False, message, 0, 4096)
+    parts = [piece for piece in pieces if isinstance(piece, memoryview)]
+    assert [len(part) for part in parts] == [4088, 4088, 1824]
+    assert all(part.obj is message.body for part in parts)
 
 
 def test_confirms() -> None:
@@ -87,7 +107,7 @@ def test_a_tag_that_is_too_long() -> None:
 @pytest.mark.parametrize("frame_max", [4096, 8192, 131072])
 def test_frames_are_as_large_as_agreed_and_the_parser_takes_them(frame_max: int) -> None:
     message = message_of(20_000)
-    encoded = encode_get_ok(1, 1, False, message, 0, frame_max)
+    encoded = joined(encode_get_ok(1, 1, False, message, 0, frame_max))
     sizes = []
     at = 0
     while at < len(encoded):

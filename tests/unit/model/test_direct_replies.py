@@ -67,7 +67,7 @@ def test_a_request_of_a_channel_without_an_address() -> None:
 def test_answers_are_deliveries_that_all_have_the_tag_of_the_next_one() -> None:
     consumer = ReplyConsumer("mine", "address")
     answers = [make_message("", "address", Properties(correlation_id=str(number)), b"x") for number in range(2)]
-    data = consumer.encode(answers, 3, 8, 4096)
+    data = b"".join(consumer.encode(answers, 3, 8, 4096))
     for number in range(2):
         frames: list[Any] = []
         for _ in range(3):

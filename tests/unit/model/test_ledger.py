@@ -57,7 +57,7 @@ def test_deliveries_are_numbered_from_one_and_keep_what_was_published() -> None:
     second.redelivered = True
     for entry in (first, second):
         receiver.take(entry)
-    sent = frames(ledger.encode_deliveries(receiver, [first, second]))
+    sent = frames(b"".join(ledger.encode_deliveries(receiver, [first, second])))
     assert [type(one).__name__ for one in sent] == [
         *("Deliver", "ContentHeader", "ContentBody"),
         *("Deliver", "ContentHeader", "ContentBody", "ContentBody"),
@@ -74,7 +74,7 @@ def test_deliveries_are_numbered_from_one_and_keep_what_was_published() -> None:
 def test_a_get_is_numbered_with_the_deliveries() -> None:
     ledger = new_ledger()
     deliver(ledger, ("a", b"1"))
-    get_ok = frames(ledger.encode_get_ok(QueueEntry(message(b"2"), "a", 2), 7, False))[0]
+    get_ok = frames(b"".join(ledger.encode_get_ok(QueueEntry(message(b"2"), "a", 2), 7, False)))[0]
     assert (get_ok.delivery_tag, get_ok.message_count) == (2, 7)
     assert ledger.window.unacked == 1
     ledger.encode_get_ok(QueueEntry(message(b"3"), "a", 3), 6, True)
