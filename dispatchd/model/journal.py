@@ -31,6 +31,7 @@ class Changes:
         self._shared: set[QueueEntry] = set()
         self._new_contents: list[Message] = []
         self._encoded: i64 = 0
+        self.body_bytes: i64 = 0  # of all that is to be encoded
         self.entries: list[tuple[bytes, bytes]] = []
         self.contents: list[tuple[bytes, bytes]] = []
         self.deleted_entries: list[bytes] = []
@@ -86,17 +87,22 @@ class Changes:
         return pairs
 
     def encode(self, limit: i64) -> bool:
-        """Make the rows of so many more entries and contents, each in 1 µs; whether there are more."""
-        done: i64 = len(self.contents)
-        for message in self._new_contents[done : done + limit]:
+        """Make the rows of more contents and entries, as many and as many KiB as come to `limit`; whether there are more.
+
+        That takes a microsecond for each.
+        """
+        left = limit
+        while left > 0 and len(self.contents) < len(self._new_contents):
+            message = self._new_contents[len(self.contents)]
             self.contents.append((id_key(message.message_id), encode_content(message)))
-        end: i64 = min(self._encoded + limit, len(self._taken))
-        while self._encoded < end:
+            left -= 1 + (message.size >> 10)
+        while left > 0 and self._encoded < len(self._taken):
             entry = self._taken[self._encoded]
             if entry is not None:
                 key = entry_key(self._queue_ids[self._encoded], entry.position)
                 content = entry.message.message_id if entry in self._shared else 0
                 self.entries.append((key, encode_entry(entry, content)))
+                left -= 1 + (entry.message.size >> 10)
             self._encoded += 1
         return self._encoded < len(self._taken) or len(self.contents) < len(self._new_contents)
 
@@ -330,6 +336,7 @@ class Journal:
         changes = Changes()
         if self._live_adds:
             changes.take(self._adds, self._queue_ids)
+            changes.body_bytes = self.live_bytes
             for entry in self._adds:
                 if entry is None:
                     continue
