@@ -87,7 +87,7 @@ class Changes:
         return pairs
 
     def encode(self, limit: i64) -> bool:
-        """Make the rows of more contents and entries, as many and as many KiB as come to `limit`; whether there are more.
+        """Make the rows of more contents and entries: so many of them, or KiB of bodies; whether there are more.
 
         That takes a microsecond for each.
         """
