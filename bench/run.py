@@ -37,6 +37,8 @@ START_SECONDS = 10.0
 DISPATCHD = f"{sys.executable} -m dispatchd --amqp-port {{port}} --admin-port 0 --debug-port 0 --bind 127.0.0.1 \
 --log-level warning --persist-dir {{directory}}"
 
+RABBITMQ = "rabbitmq:"
+
 Figures = tuple[float, ...]
 
 
@@ -51,6 +53,10 @@ def build_load_generator(directory: Path) -> Path:
 @contextmanager
 def broker(command: str, directory: Path) -> Iterator[tuple[int, int]]:
     """Run a broker; yields its port and its process id."""
+    if command.startswith(RABBITMQ):
+        with rabbitmq(Path(command.removeprefix(RABBITMQ)), directory) as started:
+            yield started
+        return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -63,6 +69,19 @@ def broker(command: str, directory: Path) -> Iterator[tuple[int, int]]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextmanager
+def rabbitmq(server: Path, directory: Path) -> Iterator[tuple[int, int]]:
+    """The same with Debian's RabbitMQ, as it comes."""
+    from compat.rabbitmq import RabbitMQ
+
+    process = RabbitMQ(server, directory, as_it_comes=True)
+    process.start()
+    try:
+        yield process.port, process.pid
+    finally:
+        process.stop()
 
 
 def wait_for(port: int) -> None:
@@ -100,9 +119,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="length of one turn (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=1, help="turns of each load (default: %(default)s)")
     parser.add_argument("--against", action="append", default=[], metavar="NAME=COMMAND", help="another broker")
+    parser.add_argument("--rabbitmq", metavar="SERVER", help="Debian's, such as /usr/lib/rabbitmq/bin/rabbitmq-server")
     parser.add_argument("--load", action="append", metavar="OPTIONS", help="amqpload's options, instead of the list")
     given = parser.parse_args()
     commands = {"dispatchd": DISPATCHD, **dict(other.split("=", 1) for other in given.against)}
+    if given.rabbitmq is not None:
+        sys.path.insert(0, str(HERE.parent / "tests"))
+        commands["RabbitMQ"] = f"{RABBITMQ}{given.rabbitmq}"
     loads = [("", load) for load in given.load] if given.load else list(LOADS)
     print("| load | broker | received/s | CPU µs/msg | p50 ms | p99 ms | MB | of the first |")
     print("|---|---|---|---|---|---|---|---|")

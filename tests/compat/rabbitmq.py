@@ -28,16 +28,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+ONE_SCHEDULER = "+S 1:1"
+"""What a process has told others is there then before the next one asks them."""
+
+
 class RabbitMQ:
     """`server` is the script that RabbitMQ is started by, not Debian's wrapper, which would change the user.
 
-    `port` is a free one if none is given.
+    `port` is a free one if none is given. `as_it_comes` is for benchmarks: without plugins, and with all schedulers.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, server: Path, folder: Path, port: int = 0) -> None:
+    def __init__(self, server: Path, folder: Path, port: int = 0, *, as_it_comes: bool = False) -> None:
         self.port = port or free_port()
+        self._plugins = () if as_it_comes else PLUGINS
+        self._schedulers = "" if as_it_comes else ONE_SCHEDULER
         self.admin_port = free_port()
         self._server = server
         self._folder = folder
@@ -48,7 +54,7 @@ class RabbitMQ:
         """Return when it accepts connections. Raises AssertionError with the end of its log if it doesn't."""
         epmd_port = free_port()
         plugins = self._folder / "enabled_plugins"
-        plugins.write_text(f"[{','.join(PLUGINS)}].")
+        plugins.write_text(f"[{','.join(self._plugins)}].")
         (self._folder / "rabbitmq.conf").write_text(
             f"management.tcp.ip = {self.host}\nmanagement.tcp.port = {self.admin_port}\n"
         )
@@ -68,15 +74,15 @@ class RabbitMQ:
             RABBITMQ_CONFIG_FILE=str(self._folder / "rabbitmq"),
             RABBITMQ_CONF_ENV_FILE=str(self._folder / "rabbitmq-env.conf"),
             RABBITMQ_ENABLED_PLUGINS_FILE=str(plugins),
-            # One scheduler: what a process has told others is there before the next one asks them.
-            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+S 1:1 -kernel inet_dist_use_interface {127,0,0,1}",
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=f"{self._schedulers} -kernel inet_dist_use_interface {{127,0,0,1}}",
             RUNNING_UNDER_SYSTEMD="1",  # the shell script becomes the Erlang process, so its pid is the one to end
         )
         self._environment = environment
         self._run(["epmd", "-port", str(epmd_port)], environment)
         broker = self._run([str(self._server)], environment)
         deadline = time.monotonic() + START_SECONDS
-        while not (self._accepts(self.port) and self._accepts(self.admin_port)):
+        ports = (self.port, self.admin_port) if self._plugins else (self.port,)
+        while not all(map(self._accepts, ports)):
             if broker.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise AssertionError("RabbitMQ did not start:\n" + "\n".join(self._log()[-30:]))
@@ -111,6 +117,11 @@ class RabbitMQ:
         """End it with SIGKILL, then its epmd."""
         self._processes[-1].kill()
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process of the broker."""
+        return self._processes[-1].pid
 
     def stop(self) -> None:
         """End it, then its epmd."""
