@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from mypy_extensions import i64
 
+from dispatchd.amqp.constants import SHORTSTR_MAX
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.model.ack_timeouts import CONSUMER_TIMEOUT
 from dispatchd.model.arguments import (
@@ -104,8 +105,12 @@ def _text(value: Any, _arguments: dict[str, Any]) -> str:
 
 
 def _dead_letter_routing_key(value: Any, arguments: dict[str, Any]) -> str:
+    """Of a length that can be published with, or no dead letter could be delivered: RabbitMQ's consumers crash then."""
     problem = _text(value, arguments)
-    return problem or ("" if "x-dead-letter-exchange" in arguments else "routing_key_but_no_dlx_defined")
+    if not problem and "x-dead-letter-exchange" not in arguments:
+        return "routing_key_but_no_dlx_defined"
+    too_long = not problem and len(value.encode()) > SHORTSTR_MAX
+    return f"{{max_octets_exceeded,{SHORTSTR_MAX}}}" if too_long else problem
 
 
 def _overflow(value: Any, arguments: dict[str, Any]) -> str:

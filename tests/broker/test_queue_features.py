@@ -356,6 +356,10 @@ def test_consumers_of_a_higher_priority_are_served_first(channel: BlockingChanne
             "'x-dead-letter-routing-key' for queue '{}' in vhost '/': routing_key_but_no_dlx_defined",
         ),
         (
+            {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "k" * 256},
+            "'x-dead-letter-routing-key' for queue '{}' in vhost '/': {{max_octets_exceeded,255}}",
+        ),
+        (
             {"x-single-active-consumer": "yes"},
             "'x-single-active-consumer' for queue '{}' in vhost '/': {{unacceptable_type,longstr}}",
         ),
