@@ -297,12 +297,15 @@ class Journal:
     def reopen(self, failed: Changes) -> None:
         """Take a batch back that could not be written, as if it had not been sealed; all the rest comes behind it."""
         behind, queue_ids = self._adds, self._queue_ids
+        dropped = set(self._dropped_queues)  # since then
         self._adds, self._queue_ids = [], []
         self._live_adds = self.live_bytes = 0
         for entry, queue_id in failed.taken():
             if entry.slot == STORED_SHARED:
                 self._name_no_more(entry.message.message_id)
-            if entry.is_stored():
+            if queue_id in dropped:
+                entry.slot = NOT_STORED
+            elif entry.is_stored():
                 self._add_again(entry, queue_id)
         for index, later in enumerate(behind):
             if later is not None:
@@ -313,7 +316,8 @@ class Journal:
         self._bound_entries = failed.bound_entries + self._bound_entries
         self._bound_contents = failed.bound_contents + self._bound_contents
         self._dropped_queues = [read_id(key) for key in failed.dropped_queues] + self._dropped_queues
-        self._marks = {read_id(key): read_id(position) for key, position in failed.marks} | self._marks
+        marks = [(read_id(key), read_id(position)) for key, position in failed.marks]
+        self._marks = {queue_id: position for queue_id, position in marks if queue_id not in dropped} | self._marks
         self._definitions = failed.definitions | self._definitions
 
     def _name_no_more(self, content: i64) -> None:
