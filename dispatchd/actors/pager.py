@@ -175,6 +175,10 @@ class Pager:
         if not self._to_be_deleted:
             self._delete_some()
 
+    def is_deleting(self) -> bool:
+        """Whether there is still something to be deleted."""
+        return bool(self._unwanted) or self._to_be_deleted > 0
+
     def _delete_some(self) -> None:
         while self._unwanted and not len(self._unwanted[0]):
             self._unwanted.popleft()

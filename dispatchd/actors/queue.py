@@ -44,6 +44,7 @@ from dispatchd.actors.messages import (
     Unsubscribe,
 )
 from dispatchd.actors.pager import Pager
+from dispatchd.actors.purger import PurgeMore, Purger
 from dispatchd.actors.republisher import Answer
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.use_timer import UseReview, UseTimer
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
     from dispatchd.model.transaction import Transaction
 
 ENTRIES_IN_ONE_TURN = 2000
-"""What persistence is told to forget at once: a purge of a long queue must not hold up the loop."""
+"""What persistence is told to forget at once: acks of many messages must not hold up the loop."""
 HEADS_IN_ONE_TURN = 100
 """What goes at once, beyond what has just come, when a queue is too long: with a new limit that may be all of it."""
 
@@ -106,6 +107,7 @@ class QueueActor(Actor):
         self._marked = 0
         self._held_credit = HeldCredit(self.ref)
         self._pager = Pager(self.ref, definition, storage, storage.residency(self._rules))
+        self._purger = Purger(self.ref, self._pager)
         self._waiting_gets: deque[Request] = deque()
         self._dispatch_is_due = False
         self._had_consumers = False
@@ -250,6 +252,16 @@ class QueueActor(Actor):
     def on_places_deleted(self, message: PlacesDeleted) -> None:
         """A part of what was purged is deleted."""
         self._pager.deleted(message)
+        self._purger.go_on()
+
+    def _purge_some(self) -> None:
+        self._forget(self._purger.some())
+        self._purger.let_go()
+
+    @receives(PurgeMore)
+    def on_purge_more(self, _message: PurgeMore) -> None:
+        """There is more than fits one turn to let go of."""
+        self._purge_some()
 
     @receives(Dispatch)
     def on_dispatch(self, _message: Dispatch) -> None:
@@ -416,11 +428,9 @@ class QueueActor(Actor):
                 counts = (len(queue), len(queue.consumers))
                 self._answer(request, m.QueueDeclareOk(self._definition.name, *counts))
             case _, m.QueuePurge():
-                count, (purged, paged) = len(self._queue), self._queue.purge()
-                self._forget(purged)
-                self._pager.delete(paged)
+                self._purger.purge(self._queue, request)
                 self._held_credit.release(self._queue)
-                self._answer(request, m.QueuePurgeOk(count))
+                self._purge_some()
             case _, m.QueueDelete() as method:
                 self._delete_if(request, method)
             case _:
@@ -486,6 +496,7 @@ class QueueActor(Actor):
         for request in self._waiting_gets:
             request.refuse(f"{self._resource()} is deleted")
         self._pager.end()
+        self._purger.end(self._queue)
         if message.last_word is not None:
             receiver, last_word = message.last_word
             receiver.tell(last_word)
@@ -517,11 +528,13 @@ class QueueActor(Actor):
         self._held_credit.restart_review(queue)
         self._expiry.cancel()
         self._pager.restart(queue)
+        self._purger.restart()
         self._serve()
 
     def quarantined(self, reason: str) -> None:
         """Consumers are told, and may go elsewhere."""
         self._part_with_consumers()
+        self._purger.refuse(reason)
 
     def snapshot(self) -> dict[str, Any]:
         """The queue's row in the admin."""

@@ -88,15 +88,11 @@ class Line:
         behind = self.tail if self.tail is not self.ready else ()
         return [*reversed(self.returned), *self.ready, *behind]
 
-    def clear(self) -> Places:
-        """Remove everything; returns the places of what is on disk only."""
+    def give_up_places(self) -> Places:
+        """The places of what is on disk only; what is in memory is all that is left here."""
         paged = self.paged
-        self.returned.clear()
-        self.ready = deque()
         self.paged = Places()
         self.paged_bytes = 0
-        self.tail = self.ready
-        self._forget_chosen()
         return paged
 
     # Entries that are on disk only
@@ -192,3 +188,29 @@ class Line:
         for entry in entries:
             self.ready.append(entry)
             self.paged_bytes -= entry.message.size
+
+
+class Leavings:
+    """What was in lines of which nothing is wanted any more, to be let go of little by little."""
+
+    def __init__(self, lines: list[Line]) -> None:
+        """`lines` have nothing on disk only. The last of them goes first."""
+        self._lines: list[Line] = lines
+        self._some: list[QueueEntry] = []
+
+    def __len__(self) -> int:
+        return sum([len(line) for line in self._lines], len(self._some))
+
+    def some(self, count: i64) -> list[QueueEntry]:
+        """As many entries, or the last ones; the same again until they are let go of."""
+        while self._lines and len(self._some) < count:
+            entry = self._lines[-1].pop()
+            if entry is None:
+                self._lines.pop()
+            else:
+                self._some.append(entry)
+        return self._some
+
+    def let_go(self) -> None:
+        """Forget what `some` returned."""
+        self._some = []

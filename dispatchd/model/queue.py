@@ -11,7 +11,7 @@ from dispatchd.amqp.message import with_header
 from dispatchd.amqp.properties import FLAG_EXPIRATION, FLAG_PRIORITY, decode_properties, property_flags
 from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.expiration import expiration_of
-from dispatchd.model.line import Line
+from dispatchd.model.line import Leavings, Line
 from dispatchd.model.places import Places
 from dispatchd.model.queue_rules import NO_LIMIT, QueueRules
 
@@ -369,10 +369,14 @@ class Queue:
             entry.consumer = None
         return True
 
-    def purge(self) -> tuple[list[QueueEntry], list[Places]]:
+    def purge(self) -> tuple[Leavings, list[Places]]:
         """Remove everything that is ready: entries in memory, and places on disk. What is unacknowledged stays out."""
-        purged = self.entries()
-        paged = [line.clear() for line in self.lines]
+        paged = [line.give_up_places() for line in self.lines]
+        purged = Leavings(self.lines)
+        self.line = Line()
+        self.lines = [self.line]
+        for _ in paged[1:]:
+            self.lines.append(Line())
         self.ready_bytes = 0
         return purged, paged
 

@@ -83,6 +83,14 @@ def test_one_call_drops_so_many() -> None:
     assert len(timed.drop_expired(0)) == 1
 
 
+def test_a_purge_begins_with_the_highest_priority() -> None:
+    prior = queue(max_priority=2)
+    for _ in range(2):
+        prior.enqueue([message(b"low"), message(b"high", priority=2)], 0)
+        assert bodies(prior.entries()) == [b"high", b"low"]
+        assert bodies(prior.purge()[0].some(9)) == [b"high", b"low"]
+
+
 def test_one_call_makes_so_many_dead_letters() -> None:
     timed = queue(dead_letter_exchange="")
     expired = [message(expiration="1") for _ in range(2 * DEAD_LETTER_LIMIT)]
