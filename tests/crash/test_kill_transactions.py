@@ -16,12 +16,11 @@ import random
 import signal
 from contextlib import suppress
 from itertools import pairwise
-from typing import Any
 
 import gevent
 import pytest
-from broker.raw import RawClient
 from crash.durable_broker import DurableBroker, number_of, read
+from crash.load import Client
 from pamqp import commands as spec
 from soak import cases, seeded
 
@@ -32,23 +31,6 @@ QUEUES = ["source", "kept", "read"]
 WAY = [f"way-{number}" for number in range(40)]
 LONGEST_DELAY = 0.004
 """Seconds between the last answer that is waited for and the kill."""
-
-
-class Client(RawClient):
-    """With channel 1 open."""
-
-    def __init__(self, broker: DurableBroker) -> None:
-        super().__init__(broker.host, broker.port)
-        self.open()
-        self.open_channel()
-
-    def call(self, method: Any, answer: type) -> Any:
-        self.send(method, 1)
-        return self.expect(answer)
-
-    def publish_number(self, number: int, queue: str, exchange: str = "", size: int = 0) -> None:
-        persistent = spec.Basic.Properties(delivery_mode=2)
-        self.publish(1, queue, b"%d" % number + b"." * size, exchange=exchange, properties=persistent)
 
 
 def prepare(broker: DurableBroker) -> None:
