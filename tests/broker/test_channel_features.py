@@ -21,8 +21,9 @@ from pika.exceptions import ChannelClosedByBroker, UnroutableError
 
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.connection import ConnectionActor
-from dispatchd.actors.messages import Block, CloseConnection, Unblock
+from dispatchd.actors.messages import AlarmEnded, AlarmRaised, CloseConnection
 from dispatchd.config import Config
+from dispatchd.model.alarms import DISK, MEMORY
 from dispatchd.server import Server
 from dispatchd.store.memory_store import MemoryStore
 
@@ -233,6 +234,12 @@ class Local:
         client.open_channel()
         return client
 
+    def raise_alarm(self, cause: str) -> None:
+        self.broker.ref.tell(AlarmRaised(cause, "the test says so"))
+
+    def end_alarm(self, cause: str) -> None:
+        self.broker.ref.tell(AlarmEnded(cause))
+
     @property
     def states(self) -> list[str]:
         """What the admin shows of the connections."""
@@ -259,7 +266,7 @@ def test_blocked_publishers_wait_while_consumers_go_on(local: Local) -> None:
     publisher.add_on_connection_unblocked_callback(lambda _, frame: told.append("unblocked"))
     channel = publisher.channel()
 
-    local.broker.ref.tell(Block("low on memory"))
+    local.raise_alarm(MEMORY)
     round_trip(channel)
     assert local.states == ["blocking", "blocking"]
     publish(channel, "q", b"first")
@@ -272,7 +279,7 @@ def test_blocked_publishers_wait_while_consumers_go_on(local: Local) -> None:
     assert inbox.all() == [b"before", b"first"]
     assert local.states == ["blocking", "blocked"]
 
-    local.broker.ref.tell(Unblock())
+    local.end_alarm(MEMORY)
     wait_until(channel, lambda: len(told) == 2)
     inbox.wait(3)
     assert inbox.bodies == [b"before", b"first", b"second"]
@@ -285,18 +292,18 @@ def test_who_can_not_be_told_is_blocked_without_a_word(local: Local) -> None:
     client = local.raw()
     client.send(spec.Queue.Declare(queue="q"), 1)
     client.expect(spec.Queue.DeclareOk)
-    local.broker.ref.tell(Block("low on disk"))
+    local.raise_alarm(DISK)
     client.publish(1, "q", b"first")
     wait_for(lambda: local.states == ["blocked"])
     client.publish(1, "q", b"second")
     client.send(spec.Queue.Declare(queue="q", passive=True), 1)
-    local.broker.ref.tell(Unblock())
+    local.end_alarm(DISK)
     assert client.expect(spec.Queue.DeclareOk).message_count == 2
 
 
 def test_a_blocked_connection_can_be_closed(local: Local) -> None:
     client = local.raw(connection_blocked=True)
-    local.broker.ref.tell(Block("low on disk"))
+    local.raise_alarm(DISK)
     client.publish(1, "q", b"x")
     assert client.expect(spec.Connection.Blocked).reason == "low on disk"
     (connection,) = [a for a in local.server.system.actors.values() if isinstance(a, ConnectionActor)]
@@ -307,7 +314,7 @@ def test_a_blocked_connection_can_be_closed(local: Local) -> None:
 
 def test_the_broker_ends_with_blocked_connections(local: Local) -> None:
     client = local.raw(connection_blocked=True)
-    local.broker.ref.tell(Block("low on disk"))
+    local.raise_alarm(DISK)
     client.publish(1, "q", b"x")
     client.expect(spec.Connection.Blocked)
     ended = gevent.spawn(local.server.stop)
@@ -317,11 +324,11 @@ def test_the_broker_ends_with_blocked_connections(local: Local) -> None:
 
 def test_who_leaves_while_blocked_is_gone_after_the_alarm(local: Local) -> None:
     client = local.raw(connection_blocked=True)
-    local.broker.ref.tell(Block("low on disk"))
+    local.raise_alarm(DISK)
     client.publish(1, "q", b"x")
     client.expect(spec.Connection.Blocked)
     client.close()
-    local.broker.ref.tell(Unblock())
+    local.end_alarm(DISK)
     wait_for(lambda: not local.states)
 
 
