@@ -515,8 +515,7 @@ class QueueActor(Actor):
             self._deduplication.forget(self.handling.messages)  # they were refused
         old = self._queue
         self._read_rules()
-        for consumer in old.consumers:
-            stranded, consumer.batch = consumer.batch, []
+        for consumer, stranded in old.take_deliveries():
             consumer.give_back(stranded)
             old.requeue(stranded, counts=False)
         queue = Queue(self.ref, self._definition.durable, old.last_position, self._rules)

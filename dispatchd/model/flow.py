@@ -35,6 +35,7 @@ class ChannelWindow:
 
     RabbitMQ's meaning of `global`: true is shared by the channel, false is each new consumer's own. `reserved` is what
     is on its way to the channel, in bytes: each channel has its own, so that a paused one leaves room to the others.
+    `last_served` is the consumer that got the channel's last entry, while a queue dispatches.
     """
 
     def __init__(self) -> None:
@@ -43,6 +44,7 @@ class ChannelWindow:
         self.reserved: i64 = 0
         self.active: bool = True
         self.starved: bool = False
+        self.last_served: object = None
 
     def has_room(self) -> bool:
         """Whether the channel takes another unacknowledged delivery; notes that somebody wanted to when not."""

@@ -75,6 +75,7 @@ class Queue:
         self._active: Consumer | None = None
         self._turns: list[_Turns] = []
         self._expired: list[QueueEntry] = []
+        self._deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
 
     def __len__(self) -> int:
         if len(self.lines) == 1:
@@ -276,20 +277,26 @@ class Queue:
         self.unfinished = False
         if not self._turns or len(self) == 0:
             return []
-        served: list[Consumer] = []
         given: i64 = 0
         for turns in self._turns:
             if len(self._expired) < self._expiry_limit():
-                given = self._serve(turns, now, given, served)
+                given = self._serve(turns, now, given)
         self.unfinished = given == DISPATCH_LIMIT or len(self._expired) >= self._expiry_limit()
-        deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
-        for consumer in served:
-            deliveries.append((consumer, consumer.batch))
+        return self.take_deliveries()
+
+    def take_deliveries(self) -> list[tuple[Consumer, list[QueueEntry]]]:
+        """What consumers were given and were not told of yet: `dispatch` returns it, unless it failed."""
+        deliveries, self._deliveries = self._deliveries, []
+        for consumer, _ in deliveries:
             consumer.batch = []
+            consumer.window.last_served = None
         return deliveries
 
-    def _serve(self, turns: _Turns, now: i64, given: i64, served: list[Consumer]) -> i64:
-        """Hand entries to consumers of one priority until none has room; returns `given` and what was added to it."""
+    def _serve(self, turns: _Turns, now: i64, given: i64) -> i64:
+        """Hand entries to consumers of one priority until none has room; returns `given` and what was added to it.
+
+        Consumers of one channel get runs by turns: what passes one queue and one channel keeps its order (AMQP 4.7).
+        """
         consumers = turns.consumers
         total: i64 = len(consumers)
         without_room: i64 = 0
@@ -315,8 +322,11 @@ class Queue:
                     continue
                 break
             self._count_delivery(entry)
-            if not consumer.batch:
-                served.append(consumer)
+            window = consumer.window
+            if window.last_served is not consumer:
+                window.last_served = consumer
+                consumer.batch = []
+                self._deliveries.append((consumer, consumer.batch))
             consumer.take(entry)
             if consumer.no_ack:
                 entry.is_out = False

@@ -1,3 +1,5 @@
+from collections import Counter
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -114,7 +116,7 @@ def test_a_window_is_shared_by_the_consumers_of_its_channel() -> None:
     queue = queue_with(b"1", b"2", b"3", b"4", b"5")
     queue.add_consumer(consumer("a", window=window))
     queue.add_consumer(consumer("b", window=window))
-    assert dispatched(queue) == [("a", [b"1", b"3"]), ("b", [b"2"])]
+    assert dispatched(queue) == [("a", [b"1"]), ("b", [b"2"]), ("a", [b"3"])]
     assert window.starved
 
 
@@ -202,6 +204,15 @@ def test_the_place_of_the_last_delivery_never_goes_back() -> None:
     assert queue.delivered_up_to == 7
 
 
+def test_consumers_of_one_channel_take_turns_and_the_channel_keeps_the_order() -> None:
+    queue, window = queue_with(b"1", b"2", b"3", b"4"), ChannelWindow()
+    for one in (consumer("a", window=window), consumer("b", window=window), consumer("c")):
+        queue.add_consumer(one)
+    assert dispatched(queue) == [("a", [b"1"]), ("b", [b"2"]), ("c", [b"3"]), ("a", [b"4"])]
+    queue.enqueue(messages(b"5", b"6", b"7"))
+    assert dispatched(queue) == [("b", [b"5"]), ("c", [b"6"]), ("a", [b"7"])]
+
+
 class AnyQueue(RuleBasedStateMachine):
     """A queue beside what it stands for: positions in order, of which some are out."""
 
@@ -240,10 +251,11 @@ class AnyQueue(RuleBasedStateMachine):
         self.note_delivery(entry, self.ready.pop(0))
         self.out[entry.position] = entry
 
-    @rule(prefetch=st.integers(0, 3), no_ack=st.booleans())
+    @rule(prefetch=st.integers(0, 3), no_ack=st.booleans(), shares_channel=st.booleans())
     @precondition(lambda self: len(self.consumers) < 4)
-    def consume(self, prefetch: int, no_ack: bool) -> None:
-        added = consumer(f"tag {len(self.sizes)}", prefetch=prefetch, no_ack=no_ack)
+    def consume(self, prefetch: int, no_ack: bool, shares_channel: bool) -> None:
+        window = self.consumers[-1].window if shares_channel and self.consumers else None
+        added = consumer(f"tag {len(self.sizes)}", prefetch=prefetch, no_ack=no_ack, window=window)
         self.consumers.append(added)
         self.queue.add_consumer(added)
 
@@ -257,19 +269,23 @@ class AnyQueue(RuleBasedStateMachine):
     @rule()
     def dispatch(self) -> None:
         deliveries = self.queue.dispatch()
-        given = sorted((entry.position, consumer.tag) for consumer, entries in deliveries for entry in entries)
-        assert [position for position, _ in given] == self.ready[: len(given)]
+        given = sorted(entry.position for _, entries in deliveries for entry in entries)
+        assert given == self.ready[: len(given)]
+        of_channels: dict[int, list[int]] = {}
         for receiver, entries in deliveries:
-            assert positions(entries) == sorted(positions(entries))
+            of_channels.setdefault(id(receiver.window), []).extend(positions(entries))
             assert receiver in self.consumers
             assert receiver.no_ack or receiver.prefetch == 0 or receiver.unacked <= receiver.prefetch
             for entry in entries:
                 self.note_delivery(entry, entry.position)
                 if not receiver.no_ack:
                     self.out[entry.position] = entry
+        assert all(inside == sorted(inside) for inside in of_channels.values())
         self.ready = self.ready[len(given) :]
-        shares = {id(receiver): len(entries) for receiver, entries in deliveries}
-        free = [shares.get(id(one), 0) for one in self.consumers if one.has_room()]
+        shares: Counter[int] = Counter()
+        for receiver, entries in deliveries:
+            shares[id(receiver)] += len(entries)
+        free = [shares[id(one)] for one in self.consumers if one.has_room()]
         if free:
             assert not self.ready
             assert max(shares.values(), default=0) - min(free) <= 1
