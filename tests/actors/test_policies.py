@@ -13,7 +13,8 @@ from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.governor import MATCHES_IN_ONE_TURN, ReviewPolicies
 from dispatchd.actors.messages import Define, Govern, Restart, Retire
 from dispatchd.actors.orders import ClearPolicy, DefineVhost, DeleteVhost, Order, SetPolicy, ShowPolicies, carry_out
-from dispatchd.actors.queue import HEADS_IN_ONE_TURN, DropMore, QueueActor
+from dispatchd.actors.queue import QueueActor
+from dispatchd.actors.queue_contents import HEADS_IN_ONE_TURN, DropMore
 from dispatchd.actors.vhost import VhostActor
 from dispatchd.amqp.errors import NotFound, PreconditionFailed, Unavailable
 from dispatchd.model.residency import Residency

@@ -6,7 +6,7 @@ import pytest
 from actors.harness import Client, World, failing, published, wait_until
 from pamqp import commands as spec
 
-from dispatchd.actors import held_credit
+from dispatchd.actors import held_credit, queue_contents
 from dispatchd.actors import queue as queue_actor
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.messages import (
@@ -131,7 +131,8 @@ def test_a_get_waits_until_all_that_has_expired_is_gone(
     world: World, client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = 0
-    monkeypatch.setattr(queue_actor, "now_ms", lambda: clock)
+    for module in (queue_actor, queue_contents):
+        monkeypatch.setattr(module, "now_ms", lambda: clock)
     client.call(1, spec.Queue.Declare(queue="dead"), spec.Queue.DeclareOk)
     arguments: Any = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": "dead"}
     client.call(1, spec.Queue.Declare(queue="q", arguments=arguments), spec.Queue.DeclareOk)
