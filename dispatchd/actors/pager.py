@@ -161,7 +161,7 @@ class Pager:
     def _note_loss(self, count: int) -> None:
         if count:
             self.lost += count
-            logger.error("%d messages of queue %s are missing in the store", count, self._ref.name)
+            logger.error("%d messages of queue %s are missing in the store, or damaged", count, self._ref.name)
 
     def _forget_reading(self) -> None:
         self._reading = None

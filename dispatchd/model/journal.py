@@ -11,7 +11,7 @@ from mypy_extensions import i64
 
 from dispatchd.amqp.message import Message
 from dispatchd.model.entry import NOT_STORED, STAGED, STORED, STORED_SHARED, QueueEntry
-from dispatchd.model.records import encode_content, encode_entry, entry_key, id_key, read_id
+from dispatchd.model.records import content_row, entry_key, entry_row, id_key, mark_row, read_id
 from dispatchd.model.transaction import Transaction
 
 
@@ -94,14 +94,13 @@ class Changes:
         left = limit
         while left > 0 and len(self.contents) < len(self._new_contents):
             message = self._new_contents[len(self.contents)]
-            self.contents.append((id_key(message.message_id), encode_content(message)))
+            self.contents.append(content_row(message))
             left -= 1 + (message.size >> 10)
         while left > 0 and self._encoded < len(self._taken):
             entry = self._taken[self._encoded]
             if entry is not None:
-                key = entry_key(self._queue_ids[self._encoded], entry.position)
                 content = entry.message.message_id if entry in self._shared else 0
-                self.entries.append((key, encode_entry(entry, content)))
+                self.entries.append(entry_row(self._queue_ids[self._encoded], entry, content))
                 left -= 1 + (entry.message.size >> 10)
             self._encoded += 1
         return self._encoded < len(self._taken) or len(self.contents) < len(self._new_contents)
@@ -351,7 +350,7 @@ class Journal:
                     entry.slot = STORED
         self._take_removals(changes)
         changes.bind(self._bound_entries, self._bound_contents)
-        changes.marks = [(id_key(queue_id), id_key(position)) for queue_id, position in self._marks.items()]
+        changes.marks = [mark_row(queue_id, position) for queue_id, position in self._marks.items()]
         changes.definitions = self._definitions
         self._adds = []
         self._queue_ids = []

@@ -1,7 +1,8 @@
 """How messages look at rest: keys and values of the store, the same for every kind of store.
 
 Keys are big-endian, so that the order of keys is the order of the queue. A message that went to one queue is stored
-inside its entry; one that several queues share is stored once, as a content, and its entries name it.
+inside its entry; one that several queues share is stored once, as a content, and its entries name it. Each value ends
+with its checksum.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from mypy_extensions import i16, i32, i64
 
 from dispatchd.amqp.message import Message, split_address
 from dispatchd.amqp.properties import is_persistent
+from dispatchd.model.checksums import CHECKSUM_SIZE, CONTENTS, ENTRIES, MARKS, finished, with_checksum
 from dispatchd.model.entry import NEVER, QueueEntry
 
 WHOLE: Final = 0
@@ -48,23 +50,24 @@ def read_id(data: bytes, at: i64 = 0) -> int:
     return read_i64_be(data, at)
 
 
-def _write_content(out: BytesWriter, message: Message) -> None:
+def _write_head(out: BytesWriter, message: Message) -> None:
     write_i16_be(out, i16(len(message.address)))
     write_i32_be(out, i32(len(message.header)))
     out.write(message.address)
     out.write(message.header)
-    out.write(message.body)
 
 
-def encode_content(message: Message) -> bytes:
-    """A content's value: sizes of address and header, address, content header, body."""
+def content_row(message: Message) -> tuple[bytes, bytes]:
+    """A content: under its id, sizes of address and header, address, content header, body."""
+    key = id_key(message.message_id)
     out = BytesWriter()
-    _write_content(out, message)
-    return out.getvalue()
+    _write_head(out, message)
+    return key, finished(CONTENTS, key, out, message.body)
 
 
-def encode_entry(entry: QueueEntry, content: i64 = 0) -> bytes:
-    """An entry's value: its kind, when it expires if it does, and its message, or the id of its shared `content`."""
+def entry_row(queue_id: i64, entry: QueueEntry, content: i64 = 0) -> tuple[bytes, bytes]:
+    """An entry: its kind, when it expires if it does, and its message, or the id of its shared `content`."""
+    key = entry_key(queue_id, entry.position)
     kind = SHARED if content else WHOLE
     out = BytesWriter()
     if entry.expires_at == NEVER:
@@ -74,9 +77,15 @@ def encode_entry(entry: QueueEntry, content: i64 = 0) -> bytes:
         write_i64_be(out, entry.expires_at)
     if content:
         write_i64_be(out, content)
-    else:
-        _write_content(out, entry.message)
-    return out.getvalue()
+        return key, finished(ENTRIES, key, out, b"")
+    _write_head(out, entry.message)
+    return key, finished(ENTRIES, key, out, entry.message.body)
+
+
+def mark_row(queue_id: i64, position: i64) -> tuple[bytes, bytes]:
+    """A mark: under the queue's id, the position up to which it delivered."""
+    key = id_key(queue_id)
+    return key, with_checksum(MARKS, key, id_key(position))
 
 
 def entry_head(data: bytes) -> tuple[int, int, int]:
@@ -95,7 +104,7 @@ def entry_head(data: bytes) -> tuple[int, int, int]:
 
 
 def _body_at(data: bytes, at: i64) -> i64:
-    size: i64 = len(data)
+    size: i64 = len(data) - CHECKSUM_SIZE
     if size < at + _ADDRESS_AND_HEADER_SIZES:
         raise ValueError(f"a stored message of {size} bytes is too short")
     header_size: i64 = i64(read_i32_be(data, at + 2))
@@ -111,13 +120,14 @@ def _address_size(data: bytes, at: i64) -> i64:
 
 def body_size(data: bytes, at: i64) -> int:
     """How many octets the body of the message at `at` has. Raises ValueError when the sizes in it don't fit."""
-    return len(data) - _body_at(data, at)
+    return len(data) - CHECKSUM_SIZE - _body_at(data, at)
 
 
 def content_header(data: bytes, at: i64) -> tuple[bytes, int]:
     """The content header of the message at `at`, and how many octets its body has. Raises ValueError as above."""
     body_at = _body_at(data, at)
-    return data[at + _ADDRESS_AND_HEADER_SIZES + _address_size(data, at) : body_at], len(data) - body_at
+    header = data[at + _ADDRESS_AND_HEADER_SIZES + _address_size(data, at) : body_at]
+    return header, len(data) - CHECKSUM_SIZE - body_at
 
 
 def decode_content(data: bytes, at: i64 = 0) -> Message:
@@ -130,13 +140,20 @@ def decode_content(data: bytes, at: i64 = 0) -> Message:
     address = data[at + _ADDRESS_AND_HEADER_SIZES : header_at]
     header = data[header_at:body_at]
     exchange, routing_key = split_address(address)
-    message = Message(exchange, routing_key, address, header, data[body_at:])
+    message = Message(exchange, routing_key, address, header, data[body_at : len(data) - CHECKSUM_SIZE])
     message.persistent = is_persistent(header)
     return message
 
 
 def shared_content(data: bytes, at: i64) -> int:
     """The id of the content that an entry names behind its head. Raises ValueError if there is none."""
-    if len(data) != at + _ID_SIZE:
-        raise ValueError(f"expected the id of a content, got {len(data) - at} bytes")
+    if len(data) != at + _ID_SIZE + CHECKSUM_SIZE:
+        raise ValueError(f"expected the id of a content, got {len(data) - CHECKSUM_SIZE - at} bytes")
     return read_i64_be(data, at)
+
+
+def marked_position(value: bytes) -> int:
+    """The position in a mark. Raises ValueError if there is none."""
+    if len(value) != _ID_SIZE + CHECKSUM_SIZE:
+        raise ValueError(f"expected a position, got {len(value) - CHECKSUM_SIZE} bytes")
+    return read_i64_be(value, 0)

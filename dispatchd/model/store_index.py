@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from mypy_extensions import i64
 
+from dispatchd.model.checksums import CONTENTS, ENTRIES, check
 from dispatchd.model.places import Places
 from dispatchd.model.records import SHARED, body_size, entry_head, read_id, shared_content, split_entry_key
 
@@ -38,6 +39,7 @@ class StoreIndex:
                 raise ValueError(f"the key of a content has {_ID_SIZE} bytes, got {len(key)}")
             content: i64 = read_id(key)
             try:
+                check(CONTENTS, key, value)
                 self._sizes[content] = body_size(value, 0)
             except ValueError as error:
                 raise ValueError(f"content {content}: {error}") from None
@@ -58,6 +60,7 @@ class StoreIndex:
                     known = self.queues[queue] = QueueIndex()
                 index = known
             try:
+                check(ENTRIES, key, value)
                 index.bytes += self._size_of(value)
             except ValueError as error:
                 raise ValueError(f"entry {position} of queue {queue}: {error}") from None

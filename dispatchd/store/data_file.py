@@ -51,16 +51,19 @@ def claim_directory(directory: Path) -> int:
 
 
 def create_data_file(directory: Path, fill: Callable[[Path], None]) -> None:
-    """Make a new data file with what `fill` writes to the LMDB environment at the path it gets.
+    """Make a new data file with what `fill` writes, and syncs, to the LMDB environment at the path it gets.
 
-    It appears under its name when it is complete and synced, so that a smaller one can only be a damaged one.
+    It appears under its name when it is complete, so that a smaller one can only be a damaged one. One that was there
+    before is replaced then.
     """
     unfinished = directory / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(mode=0o700)
-    fill(unfinished)
-    (unfinished / DATA_FILE).rename(directory / DATA_FILE)
-    shutil.rmtree(unfinished)
+    try:
+        fill(unfinished)
+        (unfinished / DATA_FILE).rename(directory / DATA_FILE)
+    finally:
+        shutil.rmtree(unfinished)
     for changed in (directory, directory.parent):
         _sync_directory(changed)
 

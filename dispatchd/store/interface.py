@@ -73,11 +73,11 @@ class Store(Protocol):
     def recover(self) -> Recovered:
         """Find out what there is, and drop contents that no entry names.
 
-        Raises StoreDamaged if a record makes no sense or names a content that is missing.
+        Raises StoreDamaged if a record does not match its checksum, makes no sense or names a content that is missing.
         """
 
     def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
-        """The entries at these positions, without those that are missing. Raises StoreDamaged for one without sense."""
+        """The entries at these positions, without those that are missing or damaged."""
 
     def heads(self, queue_id: int) -> Iterator[StoredHead]:
         """Position, content header, octets of the body and expiry of each entry, in order; not while commits come."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from hashlib import blake2b
 from itertools import takewhile
 from pathlib import Path
 from typing import ClassVar, Final
@@ -17,20 +17,33 @@ from dispatchd.model.journal import Changes
 from dispatchd.model.records import entry_key, id_key
 from dispatchd.model.residency import StoredEntry
 from dispatchd.store.data_file import DATA_FILE, claim_directory, create_data_file, damaged, verify_data_file
+from dispatchd.store.filling import fill
 from dispatchd.store.headroom import adds, keep_spare, map_size_for
 from dispatchd.store.interface import Dropped, Recovered, StoredHead, StoreError, StoreFull, StoreTooNew
-from dispatchd.store.recovery import Contents, content_named_by, index, read_entry, read_head
+from dispatchd.store.layout import (
+    CONTENTS_NAME,
+    DATABASES,
+    DEFINITIONS_NAME,
+    ENTRIES_NAME,
+    FORMAT,
+    FORMAT_KEY,
+    MARKS_NAME,
+    META_NAME,
+    definition_key,
+    definition_row,
+    read_definition,
+)
+from dispatchd.store.migration import OLDEST_FORMAT, migrate
+from dispatchd.store.recovery import Contents, content_named_by, contents_named_by, index, read_entries, read_head
 
-FORMAT: Final = b"1"
+logger = logging.getLogger(__name__)
+
 DEFAULT_MAP_SIZE: Final = 1 << 40
 """Bytes that a store may take. Address space, not memory or disk; growing later would invalidate readers."""
 
 ROWS_DROPPED_IN_ONE_COMMIT: Final = 10_000
 """Of deleted queues: some 20 ms in which nobody else's commit can begin."""
 
-_DATABASES: Final = (b"meta", b"definitions", b"entries", b"contents", b"marks")
-_FORMAT_KEY: Final = b"format"
-_DIGEST_SIZE: Final = 16
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
@@ -59,7 +72,7 @@ class LmdbStore:
                 if self._begins_empty:
                     self._data.unlink(missing_ok=True)
                 if not self._data.exists():
-                    create_data_file(self._directory, self._fill)
+                    create_data_file(self._directory, lambda unfinished: fill(unfinished, map_size_for(map_size)))
                 verify_data_file(self._data)
                 self._open()
         except BaseException:
@@ -69,7 +82,7 @@ class LmdbStore:
     def recover(self) -> Recovered:
         """See `Store.recover`. A full disk does not stop it: the next start drops the contents then."""
         with self._errors("read"), self._environment.begin() as transaction:
-            definitions = dict(_unpack(value) for _, value in transaction.cursor(self._definitions))
+            definitions = dict(read_definition(*row) for row in transaction.cursor(self._definitions))
             contents = iter(transaction.cursor(self._contents))
             entries = iter(transaction.cursor(self._entries))
             marks = iter(transaction.cursor(self._marks))
@@ -82,8 +95,7 @@ class LmdbStore:
         """See `Store.read`."""
         with self._errors("read"), self._environment.begin() as transaction:
             rows = self._rows(transaction, queue_id, positions)
-            contents = self._reader_of_contents(transaction)
-            return [read_entry(queue_id, position, value, contents) for position, value in rows]
+            return read_entries(rows, self._reader_of_contents(transaction))
 
     def heads(self, queue_id: int) -> Iterator[StoredHead]:
         """See `Store.heads`."""
@@ -98,16 +110,16 @@ class LmdbStore:
     def shared(self, queue_id: int, positions: list[int]) -> list[int]:
         """See `Store.shared`."""
         with self._errors("read"), self._environment.begin() as transaction:
-            named = (content_named_by(value) for _, value in self._rows(transaction, queue_id, positions))
-            return [content for content in named if content is not None]
+            return contents_named_by(self._rows(transaction, queue_id, positions))
 
     def _rows(
         self, transaction: lmdb.Transaction[bytes], queue_id: int, positions: list[int]
-    ) -> Iterator[tuple[int, bytes]]:
+    ) -> Iterator[tuple[bytes, bytes]]:
         for position in positions:
-            value = transaction.get(entry_key(queue_id, position), db=self._entries)
+            key = entry_key(queue_id, position)
+            value = transaction.get(key, db=self._entries)
             if value is not None:
-                yield position, value
+                yield key, value
 
     def _reader_of_contents(self, transaction: lmdb.Transaction[bytes]) -> Contents:
         return lambda content_id: transaction.get(id_key(content_id), db=self._contents)
@@ -149,22 +161,18 @@ class LmdbStore:
             used += table["psize"] * (table["branch_pages"] + table["leaf_pages"] + table["overflow_pages"])
         return used
 
-    def _fill(self, directory: Path) -> None:
-        environment = self._environment_at(directory)
-        try:
-            with environment.begin(write=True) as transaction:
-                for name in _DATABASES:
-                    environment.open_db(name, transaction)
-                transaction.put(_FORMAT_KEY, FORMAT, db=environment.open_db(b"meta", transaction))
-        finally:
-            environment.close()
-
     def _open(self) -> None:
         self._environment = self._environment_at(self._directory)
         try:
-            self._check_format()
-            _, self._definitions, self._entries, self._contents, self._marks = (
-                self._environment.open_db(name, create=False) for name in _DATABASES
+            found = self._format()
+            if found < FORMAT:
+                migrate(self._environment, self._directory, map_size_for(self._map_size))
+                logger.info("%s: written anew in format %d, was in format %d", self._data, FORMAT, found)
+                self._environment.close()
+                self._environment = self._environment_at(self._directory)
+            self._definitions, self._entries, self._contents, self._marks = (
+                self._environment.open_db(name, create=False)
+                for name in (DEFINITIONS_NAME, ENTRIES_NAME, CONTENTS_NAME, MARKS_NAME)
             )
         except lmdb.NotFoundError as error:
             self._environment.close()
@@ -177,20 +185,22 @@ class LmdbStore:
         return lmdb.open(
             str(directory),
             map_size=map_size_for(self._map_size),
-            max_dbs=len(_DATABASES),
+            max_dbs=len(DATABASES),
             mode=0o600,
             sync=self._is_synced,
         )
 
-    def _check_format(self) -> None:
-        meta = self._environment.open_db(b"meta", create=False)
+    def _format(self) -> int:
+        """The format that the file is written in. Raises StoreTooNew for one that this version does not know."""
+        meta = self._environment.open_db(META_NAME, create=False)
         with self._environment.begin() as transaction:
-            found = transaction.get(_FORMAT_KEY, db=meta)
-        if found is None or not found.isdigit():
+            found = transaction.get(FORMAT_KEY, db=meta)
+        if found is None or not found.isdigit() or int(found) < OLDEST_FORMAT:
             raise damaged(self._data, f"the format of the store is {found!r}")
-        if found != FORMAT:
-            wrong = f"{self._data}: written in format {found.decode()}, expected format {FORMAT.decode()}"
+        if int(found) > FORMAT:
+            wrong = f"{self._data}: written in format {found.decode()}, expected format {FORMAT} or an older one"
             raise StoreTooNew(f"{wrong}; use the version of dispatchd that wrote it")
+        return int(found)
 
     def _drop(self, transaction: lmdb.Transaction[bytes], queues: list[bytes]) -> Dropped:
         """Remove rows of these queues, so many that others do not wait long for their commit."""
@@ -200,7 +210,7 @@ class LmdbStore:
         for queue in queues:
             found = cursor.set_range(queue)
             while found and left and cursor.key().startswith(queue):
-                content = content_named_by(cursor.value())
+                content = content_named_by(*cursor.item())
                 if content is not None:
                     dropped.contents.append(content)
                 cursor.delete()
@@ -219,9 +229,9 @@ class LmdbStore:
         definitions = transaction.cursor(self._definitions)
         for key, record in changes.definitions.items():
             if record is None:
-                _delete(definitions, [_digest(key)])
+                _delete(definitions, [definition_key(key)])
             else:
-                _put(definitions, [(_digest(key), _pack(key, record))])
+                _put(definitions, [definition_row(key, record)])
         _put(contents, changes.contents)
         _put(entries, changes.entries)
         _put(marks, [row for row in changes.marks if row[0] not in changes.dropped_queues])
@@ -263,21 +273,3 @@ def _put(cursor: lmdb.Cursor[bytes], rows: list[tuple[bytes, bytes]]) -> None:
     taken, added = cursor.putmulti(rows)
     if taken != len(rows) or added != len(rows):
         raise lmdb.Error(f"took {taken} of {len(rows)} records and added {added}")
-
-
-# LMDB's keys end at 511 bytes, and a binding's names alone may have more: a digest stands for the key.
-
-
-def _digest(key: bytes) -> bytes:
-    return blake2b(key, digest_size=_DIGEST_SIZE).digest()
-
-
-def _pack(key: bytes, record: bytes) -> bytes:
-    return len(key).to_bytes(4, "big") + key + record
-
-
-def _unpack(value: bytes) -> tuple[bytes, bytes]:
-    end = 4 + int.from_bytes(value[:4], "big")
-    if len(value) < end:
-        raise ValueError(f"a definition of {len(value)} bytes claims a key up to byte {end}")
-    return value[4:end], value[end:]

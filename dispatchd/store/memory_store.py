@@ -8,8 +8,8 @@ from typing import Final
 from dispatchd.model.journal import Changes
 from dispatchd.model.records import entry_key, id_key
 from dispatchd.model.residency import StoredEntry
-from dispatchd.store.interface import Dropped, Recovered, StoreDamaged, StoredHead
-from dispatchd.store.recovery import content_named_by, index, read_entry, read_head
+from dispatchd.store.interface import Dropped, Recovered, StoredHead
+from dispatchd.store.recovery import contents_named_by, index, read_entries, read_head
 
 _QUEUE_KEY_SIZE = 8
 
@@ -37,11 +37,7 @@ class MemoryStore:
 
     def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
         """See `Store.read`."""
-        rows = self._rows(queue_id, positions)
-        try:
-            return [read_entry(queue_id, position, value, self._content) for position, value in rows]
-        except ValueError as error:
-            raise StoreDamaged(f"damaged: {error}, expected a whole record") from error
+        return read_entries(self._rows(queue_id, positions), self._content)
 
     def heads(self, queue_id: int) -> Iterator[StoredHead]:
         """See `Store.heads`."""
@@ -50,15 +46,15 @@ class MemoryStore:
 
     def shared(self, queue_id: int, positions: list[int]) -> list[int]:
         """See `Store.shared`."""
-        named = (content_named_by(value) for _, value in self._rows(queue_id, positions))
-        return [content for content in named if content is not None]
+        return contents_named_by(self._rows(queue_id, positions))
 
-    def _rows(self, queue_id: int, positions: list[int]) -> Iterator[tuple[int, bytes]]:
+    def _rows(self, queue_id: int, positions: list[int]) -> Iterator[tuple[bytes, bytes]]:
         queue = self._queues.get(id_key(queue_id), {})
         for position in positions:
-            value = queue.get(entry_key(queue_id, position))
+            key = entry_key(queue_id, position)
+            value = queue.get(key)
             if value is not None:
-                yield position, value
+                yield key, value
 
     def _content(self, content_id: int) -> bytes | None:
         return self._contents.get(id_key(content_id))
@@ -70,8 +66,7 @@ class MemoryStore:
         released: list[int] = []
         for queue in changes.dropped_queues:
             for key, value in list(self._queues.get(queue, {}).items()):
-                content = content_named_by(value)
-                released.extend([] if content is None else [content])
+                released.extend(contents_named_by([(key, value)]))
                 self._remove(self._queues[queue], key)
             self._queues.pop(queue, None)
             self._remove(self._marks, queue)

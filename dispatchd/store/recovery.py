@@ -7,11 +7,14 @@ from itertools import islice
 from typing import Final
 
 from dispatchd.amqp.errors import AmqpError
+from dispatchd.model.checksums import CONTENTS, ENTRIES, MARKS, check, is_intact
 from dispatchd.model.records import (
     SHARED,
     content_header,
     decode_content,
     entry_head,
+    id_key,
+    marked_position,
     read_id,
     shared_content,
     split_entry_key,
@@ -52,18 +55,35 @@ def _batches(rows: Rows) -> Iterator[list[tuple[bytes, bytes]]]:
         yield batch
 
 
-def read_entry(queue_id: int, position: int, value: bytes, contents: Contents) -> StoredEntry:
-    """One entry. Raises ValueError, naming it, if it makes no sense or names a content that is missing."""
+def read_entries(rows: Rows, contents: Contents) -> list[StoredEntry]:
+    """The entries in these rows, without those that are damaged, or name a content that is damaged or missing."""
+    found = (_read_entry(key, value, contents) for key, value in rows)
+    return [entry for entry in found if entry is not None]
+
+
+def _read_entry(key: bytes, value: bytes, contents: Contents) -> StoredEntry | None:
+    if not is_intact(ENTRIES, key, value):
+        return None
+    _, position = split_entry_key(key)
     try:
         kind, expires_at, at = entry_head(value)
         if kind != SHARED:
             return position, decode_content(value, at), expires_at
-        message = decode_content(_content(shared_content(value, at), contents))
-        message.message_id = shared_content(value, at)
-    except (ValueError, AmqpError) as error:
-        raise ValueError(f"entry {position} of queue {queue_id}: {error}") from None
+        content = shared_content(value, at)
+        shared = _content(content, contents)
+        check(CONTENTS, id_key(content), shared)
+        message = decode_content(shared)
+        message.message_id = content
+    except (ValueError, AmqpError):
+        return None
     else:
         return position, message, expires_at
+
+
+def contents_named_by(rows: Rows) -> list[int]:
+    """The ids of the contents that these entries name, once for each that names one."""
+    named = (content_named_by(key, value) for key, value in rows)
+    return [content for content in named if content is not None]
 
 
 def read_head(key: bytes, value: bytes, contents: Contents) -> StoredHead:
@@ -81,10 +101,13 @@ def read_head(key: bytes, value: bytes, contents: Contents) -> StoredHead:
         return position, header, size, expires_at
 
 
-def content_named_by(value: bytes) -> int | None:
-    """The id of the content that an entry names, if it names one. Raises ValueError if it makes no sense."""
-    kind, _, at = entry_head(value)
-    return shared_content(value, at) if kind == SHARED else None
+def content_named_by(key: bytes, value: bytes) -> int | None:
+    """The id of the content that an entry names, if it names one; a damaged entry names none."""
+    try:
+        kind, _, at = entry_head(value)
+        return shared_content(value, at) if kind == SHARED and is_intact(ENTRIES, key, value) else None
+    except ValueError:
+        return None
 
 
 def _content(content_id: int, contents: Contents) -> bytes:
@@ -95,6 +118,10 @@ def _content(content_id: int, contents: Contents) -> bytes:
 
 
 def _read_mark(key: bytes, value: bytes) -> tuple[int, int]:
-    if len(key) != _ID_SIZE or len(value) != _ID_SIZE:
-        raise ValueError(f"a mark has {_ID_SIZE} bytes of queue and of position, got {len(key)} and {len(value)}")
-    return read_id(key), read_id(value)
+    if len(key) != _ID_SIZE:
+        raise ValueError(f"the key of a mark has {_ID_SIZE} bytes, got {len(key)}")
+    try:
+        check(MARKS, key, value)
+        return read_id(key), marked_position(value)
+    except ValueError as error:
+        raise ValueError(f"mark of queue {read_id(key)}: {error}") from None

@@ -12,7 +12,17 @@ from dispatchd import is_compiled
 from dispatchd.amqp.message import Message
 from dispatchd.model.entry import NOT_STORED, STAGED, STORED, QueueEntry
 from dispatchd.model.journal import Changes, Journal
-from dispatchd.model.records import SHARED, WHOLE, decode_content, entry_key, id_key, read_id, split_entry_key
+from dispatchd.model.records import (
+    SHARED,
+    WHOLE,
+    decode_content,
+    entry_key,
+    id_key,
+    mark_row,
+    marked_position,
+    read_id,
+    split_entry_key,
+)
 from dispatchd.model.transaction import Transaction
 
 
@@ -50,7 +60,7 @@ class Disk:
             assert split_entry_key(key) not in self.entries
             self.entries[split_entry_key(key)] = value
         for key, value in changes.marks:
-            self.marks[read_id(key)] = read_id(value)
+            self.marks[read_id(key)] = marked_position(value)
 
     def bodies(self) -> dict[tuple[int, int], bytes]:
         return {key: self._message(value).body for key, value in self.entries.items()}
@@ -200,7 +210,7 @@ def test_only_the_last_mark_and_the_last_definition_count() -> None:
     journal.define(b"a", None)
     journal.define(b"a", b"new")
     changes = sealed(journal)
-    assert changes.marks == [(id_key(1), id_key(5))]
+    assert changes.marks == [mark_row(1, 5)]
     assert changes.definitions == {b"a": b"new"}
 
 

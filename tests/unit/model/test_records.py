@@ -11,13 +11,16 @@ from dispatchd.model.entry import NEVER, QueueEntry
 from dispatchd.model.records import (
     SHARED,
     WHOLE,
+    content_row,
     decode_content,
-    encode_content,
-    encode_entry,
     entry_head,
     entry_key,
+    entry_row,
     id_key,
+    mark_row,
+    marked_position,
     read_id,
+    shared_content,
     split_entry_key,
 )
 
@@ -43,8 +46,11 @@ def test_a_message_comes_back_as_it_was(
 ) -> None:
     headers_or_none = headers or None
     message = make_message(exchange, routing_key, Properties(delivery_mode=mode, headers=headers_or_none), body)
-    assert known_of(decode_content(encode_content(message))) == known_of(message)
-    whole = encode_entry(QueueEntry(message, "queue", 1))
+    message.message_id = 9
+    key, content = content_row(message)
+    assert (read_id(key), known_of(decode_content(content))) == (9, known_of(message))
+    key, whole = entry_row(3, QueueEntry(message, "queue", 1))
+    assert split_entry_key(key) == (3, 1)
     assert entry_head(whole) == (WHOLE, NEVER, 1)
     assert known_of(decode_content(whole, 1)) == known_of(message)
 
@@ -52,9 +58,9 @@ def test_a_message_comes_back_as_it_was(
 @given(ids.filter(bool))
 def test_an_entry_of_a_shared_message_names_its_content(message_id: int) -> None:
     message = make_message("", "q", Properties(), b"")
-    entry = encode_entry(QueueEntry(message, "queue", 1), message_id)
+    _, entry = entry_row(3, QueueEntry(message, "queue", 1), message_id)
     assert entry_head(entry) == (SHARED, NEVER, 1)
-    assert read_id(entry, 1) == message_id
+    assert shared_content(entry, 1) == message_id
 
 
 @given(ids, st.booleans())
@@ -62,11 +68,11 @@ def test_an_entry_says_when_it_expires(expires_at: int, is_shared: bool) -> None
     message = make_message("", "q", Properties(), b"body")
     entry = QueueEntry(message, "queue", 1)
     entry.expires_at = expires_at
-    value = encode_entry(entry, 7 if is_shared else 0)
+    _, value = entry_row(3, entry, 7 if is_shared else 0)
     kind, expires_at_read, at = entry_head(value)
     assert (kind, expires_at_read) == (SHARED if is_shared else WHOLE, expires_at)
     if is_shared:
-        assert read_id(value, at) == 7
+        assert shared_content(value, at) == 7
     else:
         assert decode_content(value, at).body == b"body"
 
@@ -90,7 +96,15 @@ def test_keys_sort_by_queue_then_by_position(places: list[tuple[int, int]]) -> N
     assert [split_entry_key(key) for key in sorted(entry_key(*place) for place in places)] == sorted(places)
 
 
-WHOLE_ONE = encode_content(make_message("events", "key", Properties(delivery_mode=2, headers={"n": 1}), b"body"))
+@given(ids, ids)
+def test_a_mark_has_the_position_of_a_queue(queue_id: int, position: int) -> None:
+    key, value = mark_row(queue_id, position)
+    assert (read_id(key), marked_position(value)) == (queue_id, position)
+    with pytest.raises(ValueError, match="position"):
+        marked_position(value[1:])
+
+
+_, WHOLE_ONE = content_row(make_message("events", "key", Properties(delivery_mode=2, headers={"n": 1}), b"body"))
 
 
 @pytest.mark.parametrize("size", range(len(WHOLE_ONE) - len(b"body")))

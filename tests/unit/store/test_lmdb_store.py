@@ -1,6 +1,7 @@
 """What only a store on disk can suffer: damage, other brokers, other versions, kills and full disks."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -14,9 +15,10 @@ import pytest
 from unit.model.consuming import sealed
 from unit.store.batches import adding, contents_of, entries, persistent
 
+from dispatchd.model.checksums import CONTENTS, ENTRIES, MARKS, with_checksum
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
-from dispatchd.model.records import entry_key, id_key
+from dispatchd.model.records import entry_key, id_key, mark_row
 from dispatchd.store.headroom import SPARE_BYTES
 from dispatchd.store.interface import StoreDamaged, StoreError, StoreFull, StoreTooNew
 from dispatchd.store.lmdb_store import LmdbStore
@@ -182,26 +184,57 @@ def test_a_damaged_lock_file_of_lmdb_does_no_harm(directory: Path) -> None:
         (b"entries", entry_key(7, 5), b"\x09abc", "entry 5 of queue 7"),
         (b"entries", entry_key(7, 5), b"\x00\x00", "entry 5 of queue 7"),
         (b"entries", entry_key(7, 5), b"\x00\x00\x02\x7f\xff\xff\xff\x00\x00", "entry 5 of queue 7"),
-        (b"entries", entry_key(7, 5), b"\x00\x00\x02\x00\x00\x00\x00\x01\xff\x00", "entry 5 of queue 7"),
         (b"entries", entry_key(7, 5), b"\x01" + (99).to_bytes(8, "big"), "content 99"),
-        (b"entries", b"short", b"\x00", "key of an entry"),
-        (b"contents", (99).to_bytes(8, "big"), b"\x00", "content 99"),
-        (b"contents", b"short", b"\x00", "key of a content"),
-        (b"marks", b"short", b"\x00", "mark"),
-        (b"definitions", b"key", b"\x00\x00\x00\x09abc", "definition"),
-        (b"meta", b"format", b"one", "format"),
+        (b"contents", id_key(99), b"\x00", "content 99"),
+        (b"marks", id_key(9), b"\x00", "mark of queue 9"),
     ],
 )
 def test_a_record_that_makes_no_sense_is_refused(
     directory: Path, database: bytes, key: bytes, value: bytes, found: str
 ) -> None:
+    table = {b"entries": ENTRIES, b"contents": CONTENTS, b"marks": MARKS}[database]
+    value = with_checksum(table, key, value)
     change(directory, database, lambda transaction, handle: transaction.put(key, value, db=handle))
     assert found in refused(directory)
 
 
+@pytest.mark.parametrize(
+    ("database", "key", "value", "found"),
+    [
+        (b"entries", b"short", b"\x00", "key of an entry"),
+        (b"contents", b"short", b"\x00", "key of a content"),
+        (b"marks", b"short", b"\x00", "key of a mark"),
+        (b"definitions", b"key", b"\x00\x00\x00\x09abc", "definition"),
+        (b"meta", b"format", b"one", "format"),
+        (b"meta", b"format", b"0", "format"),
+    ],
+)
+def test_a_row_that_is_none_is_refused(directory: Path, database: bytes, key: bytes, value: bytes, found: str) -> None:
+    change(directory, database, lambda transaction, handle: transaction.put(key, value, db=handle))
+    assert found in refused(directory)
+
+
+@pytest.mark.parametrize("kind", ["entry", "content", "mark", "definition"])
+def test_a_flipped_bit_of_a_record_is_refused(directory: Path, kind: str) -> None:
+    store = LmdbStore(directory)
+    changes = adding(
+        2, [QueueEntry(persistent(b"of a content" * 500, queues=2), None, 1), *entries([b"of an entry"], 2)]
+    )
+    changes.marks = [mark_row(77, 1234567890)]
+    changes.definitions = {b"key": b"of a definition"}
+    store.commit(changes)
+    store.close()
+    data = directory / "data.mdb"
+    octets = bytearray(data.read_bytes())
+    value = id_key(1234567890) if kind == "mark" else f"of a{'n' * (kind == 'entry')} {kind}".encode()
+    octets[octets.index(value)] ^= 4
+    data.write_bytes(octets)
+    assert re.search(f"{kind} .*checksum", refused(directory))
+
+
 def test_a_newer_format_is_refused(directory: Path) -> None:
-    change(directory, b"meta", lambda transaction, handle: transaction.put(b"format", b"2", db=handle))
-    assert "format 2, expected format 1" in refused(directory, StoreTooNew)
+    change(directory, b"meta", lambda transaction, handle: transaction.put(b"format", b"3", db=handle))
+    assert "format 3, expected format 2" in refused(directory, StoreTooNew)
 
 
 @pytest.mark.parametrize("database", [b"meta", b"entries"])

@@ -11,7 +11,7 @@ from unit.store.batches import adding, contents_of, entries, persistent, recover
 
 from dispatchd.model.entry import NEVER, STORED_SHARED, QueueEntry
 from dispatchd.model.journal import Changes, Journal
-from dispatchd.model.records import encode_content, entry_key, id_key
+from dispatchd.model.records import content_row, entry_key, id_key, mark_row
 from dispatchd.store.interface import Store
 from dispatchd.store.lmdb_store import LmdbStore
 from dispatchd.store.memory_store import MemoryStore
@@ -101,6 +101,31 @@ def test_entries_can_be_read_one_by_one_and_missing_ones_are_left_out(restart: R
     assert store.read(2, [5]) == []
 
 
+def test_a_damaged_entry_is_left_out_and_names_nothing(restart: Restart) -> None:
+    store = restart()
+    journal = Journal()
+    journal.add(1, [*entries([b"a", b"b"]), *(QueueEntry(persistent(body, queues=2), None, n) for n, body in SHARED)])
+    changes = sealed(journal)
+    changes.entries = [(key, damaged(value) if key in DAMAGED else value) for key, value in changes.entries]
+    changes.contents = [changes.contents[0], (changes.contents[1][0], damaged(changes.contents[1][1]))]
+    store.commit(changes)
+    assert [(position, message.body) for position, message, _ in store.read(1, [1, 2, 3, 4, 5])] == [(1, b"a")]
+    assert store.shared(1, [1, 2, 3, 4, 5]) == [2]
+    changes = Changes()
+    changes.dropped_queues = [id_key(1)]
+    assert store.commit(changes).contents == [2]
+    assert store.statistics()["entries"] == 0
+
+
+SHARED = [(3, b"of a damaged entry"), (4, b"damaged"), (5, b"of an entry under another's key")]
+DAMAGED = [entry_key(1, position) for position in (2, 3, 5)]
+
+
+def damaged(value: bytes) -> bytes:
+    """One bit of it is another."""
+    return value[:-6] + bytes([value[-6] ^ 1]) + value[-5:]
+
+
 def test_heads_tell_all_but_the_bodies(restart: Restart) -> None:
     store = restart()
     journal = Journal()
@@ -127,8 +152,9 @@ def test_content_that_was_removed_and_added_again_in_one_batch_stays(restart: Re
 
 
 def test_contents_without_entries_go_at_recovery(restart: Restart) -> None:
-    changes = Changes()
-    changes.contents = [(id_key(5), encode_content(persistent(b"orphan")))]
+    changes, orphan = Changes(), persistent(b"orphan")
+    orphan.message_id = 5
+    changes.contents = [content_row(orphan)]
     store = restart()
     store.commit(changes)
     store = restart()
@@ -164,11 +190,11 @@ def test_a_dropped_queue_takes_its_entries_and_its_mark_only(restart: Restart) -
     store = restart()
     for queue_id in (1, 2, 3, 256):
         changes = adding(queue_id, entries([b"a", b"b", b"c"]))
-        changes.marks = [(id_key(queue_id), id_key(2))]
+        changes.marks = [mark_row(queue_id, 2)]
         store.commit(changes)
     changes = adding(2, entries([b"new"], first=9))
     changes.dropped_queues = [id_key(2), id_key(256), id_key(77)]
-    changes.marks = [(id_key(2), id_key(5)), (id_key(3), id_key(3))]
+    changes.marks = [mark_row(2, 5), mark_row(3, 3)]
     store.commit(changes)
     recovered = restart().recover()
     rows = [(1, b"a"), (2, b"b"), (3, b"c")]

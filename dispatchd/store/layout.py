@@ -1,0 +1,46 @@
+"""How a store on disk is laid out: its sub-databases, the version of its format, and the rows of definitions.
+
+Format 2 ends each value with a checksum (`model/checksums.py`); format 1 had none.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Final
+
+from dispatchd.model.checksums import CHECKSUM_SIZE, DEFINITIONS, check, with_checksum
+
+META_NAME: Final = b"meta"
+DEFINITIONS_NAME: Final = b"definitions"
+ENTRIES_NAME: Final = b"entries"
+CONTENTS_NAME: Final = b"contents"
+MARKS_NAME: Final = b"marks"
+DATABASES: Final = (META_NAME, DEFINITIONS_NAME, ENTRIES_NAME, CONTENTS_NAME, MARKS_NAME)
+
+FORMAT_KEY: Final = b"format"
+"""In `meta`; its value has no checksum, so that every version can read it."""
+FORMAT: Final = 2
+
+_DIGEST_SIZE: Final = 16
+_LENGTH_SIZE: Final = 4
+
+
+def definition_key(key: bytes) -> bytes:
+    """What a definition is stored under: LMDB's keys end at 511 bytes, and what identifies one may have more."""
+    return blake2b(key, digest_size=_DIGEST_SIZE).digest()
+
+
+def definition_row(key: bytes, record: bytes) -> tuple[bytes, bytes]:
+    """A definition: under the digest of its key, the length of the key, the key, and the record."""
+    digest = definition_key(key)
+    return digest, with_checksum(DEFINITIONS, digest, len(key).to_bytes(_LENGTH_SIZE, "big") + key + record)
+
+
+def read_definition(digest: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """Key and record of a definition. Raises ValueError if it is not what was stored under this digest."""
+    try:
+        check(DEFINITIONS, digest, value)
+    except ValueError as error:
+        raise ValueError(f"definition {digest.hex()}: {error}") from None
+    end = _LENGTH_SIZE + int.from_bytes(value[:_LENGTH_SIZE], "big")
+    return value[_LENGTH_SIZE:end], value[end:-CHECKSUM_SIZE]
