@@ -52,13 +52,17 @@ class DurableBroker(BrokerProcess):
 
     def api(self, what: str) -> list[dict[str, Any]]:
         """Rows of the admin."""
+        found = self.ask(what)
+        return list(found if isinstance(found, list) else found[what])
+
+    def ask(self, what: str) -> Any:
+        """An answer of the admin."""
         login = b64encode(b"guest:guest").decode()
         request = Request(
             f"http://{self.host}:{self.admin_port}/api/{what}", headers={"Authorization": f"Basic {login}"}
         )
         with urlopen(request, timeout=10) as response:
-            found = json.load(response)
-        return list(found if isinstance(found, list) else found[what])
+            return json.load(response)
 
     def topology(self) -> dict[str, Any]:
         """Durable exchanges with their bindings to what is durable, and durable queues."""
