@@ -33,7 +33,7 @@ LOADS = (
     ("2,000 a second", "-P 1 -C 1 -q 100 -r 2000"),
 )
 FIGURES = re.compile(r"recv (\d+)/s .* p50 ([\d.]+) .* p99 ([\d.]+) .*us/msg ([\d.]+) rss_mb (\d+)")
-START_SECONDS = 10.0
+START_SECONDS = 120.0
 DISPATCHD = f"{sys.executable} -m dispatchd --amqp-port {{port}} --admin-port 0 --debug-port 0 --bind 127.0.0.1 \
 --log-level warning --persist-dir {{directory}}"
 

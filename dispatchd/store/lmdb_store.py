@@ -33,6 +33,7 @@ from dispatchd.store.layout import (
     definition_row,
     read_definition,
 )
+from dispatchd.store.mapping import Mapping
 from dispatchd.store.migration import OLDEST_FORMAT, migrate
 from dispatchd.store.recovery import Contents, content_named_by, contents_named_by, index, read_entries, read_head
 
@@ -81,26 +82,26 @@ class LmdbStore:
 
     def recover(self) -> Recovered:
         """See `Store.recover`. A full disk does not stop it: the next start drops the contents then."""
-        with self._errors("read"), self._environment.begin() as transaction:
+        with self._reading() as transaction:
             definitions = dict(read_definition(*row) for row in transaction.cursor(self._definitions))
             contents = iter(transaction.cursor(self._contents))
             entries = iter(transaction.cursor(self._entries))
             marks = iter(transaction.cursor(self._marks))
-            recovered, orphans = index(definitions, contents, entries, marks)
+            recovered, orphans = index(definitions, contents, entries, marks, self._mapping.trim)
         with suppress(StoreFull), self._errors("written"), self._environment.begin(write=True) as transaction:
             _delete(transaction.cursor(self._contents), map(id_key, orphans))
         return recovered
 
     def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
         """See `Store.read`."""
-        with self._errors("read"), self._environment.begin() as transaction:
+        with self._reading() as transaction:
             rows = self._rows(transaction, queue_id, positions)
             return read_entries(rows, self._reader_of_contents(transaction))
 
     def heads(self, queue_id: int) -> Iterator[StoredHead]:
         """See `Store.heads`."""
         prefix = id_key(queue_id)
-        with self._errors("read"), self._environment.begin() as transaction:
+        with self._reading() as transaction:
             cursor = transaction.cursor(self._entries)
             contents = self._reader_of_contents(transaction)
             if cursor.set_range(prefix):
@@ -109,7 +110,7 @@ class LmdbStore:
 
     def shared(self, queue_id: int, positions: list[int]) -> list[int]:
         """See `Store.shared`."""
-        with self._errors("read"), self._environment.begin() as transaction:
+        with self._reading() as transaction:
             return contents_named_by(self._rows(transaction, queue_id, positions))
 
     def _rows(
@@ -135,6 +136,7 @@ class LmdbStore:
                 if used > self._map_size:
                     raise lmdb.MapFullError("commit")
                 keep_spare(self._data, used)
+        self._mapping.trim()
         return dropped
 
     def close(self) -> None:
@@ -180,6 +182,7 @@ class LmdbStore:
         except BaseException:
             self._environment.close()
             raise
+        self._mapping = Mapping(self._data)
 
     def _environment_at(self, directory: Path) -> lmdb.Environment:
         return lmdb.open(
@@ -235,6 +238,12 @@ class LmdbStore:
         _put(contents, changes.contents)
         _put(entries, changes.entries)
         _put(marks, [row for row in changes.marks if row[0] not in changes.dropped_queues])
+
+    @contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction[bytes]]:
+        with self._errors("read"), self._environment.begin() as transaction:
+            yield transaction
+        self._mapping.trim()
 
     @contextmanager
     def _errors(self, done: str) -> Iterator[None]:

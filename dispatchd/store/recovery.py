@@ -31,16 +31,25 @@ _ID_SIZE: Final = 8
 _ROWS_AT_ONCE: Final = 10_000
 
 
-def index(definitions: dict[bytes, bytes], contents: Rows, entries: Rows, marks: Rows) -> tuple[Recovered, list[int]]:
+def index(
+    definitions: dict[bytes, bytes],
+    contents: Rows,
+    entries: Rows,
+    marks: Rows,
+    between: Callable[[], None] = lambda: None,
+) -> tuple[Recovered, list[int]]:
     """What the rows of a store mean, and the ids of the contents that no entry names.
 
-    `entries` come in the order of their keys. Raises ValueError naming the first record that makes no sense.
+    `entries` come in the order of their keys. `between` is called now and then, since it takes its time.
+    Raises ValueError naming the first record that makes no sense.
     """
     found = StoreIndex()
     for rows in _batches(contents):
         found.add_contents(rows)
+        between()
     for rows in _batches(entries):
         found.add_entries(rows)
+        between()
     delivered = dict(_read_mark(key, value) for key, value in marks)
     next_queue_id = max(max(found.queues, default=0), max(delivered, default=0)) + 1
     recovered = Recovered(
