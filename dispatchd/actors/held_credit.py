@@ -1,4 +1,7 @@
-"""Publish credit that a queue keeps back while its backlog is long, so that its consumers can keep up."""
+"""Publish credit that a queue keeps back while its backlog is long, so that its consumers can keep up.
+
+Publishers get half as much back as consumers take: the backlog shrinks, and who publishes beside an old one goes on.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ class HeldCredit:
     def __init__(self, ref: Ref) -> None:
         self._ref = ref
         self._held: deque[Publishing] = deque()
+        self._repaid = 0
         self._review: tuple[float, int] | None = None
         self._lenient_until = 0.0
         self._lenience = LENIENT_SECONDS[0]
@@ -45,6 +49,8 @@ class HeldCredit:
 
     def hold(self, publishing: Publishing, queue: Queue) -> None:
         """Keep the credit of this publishing until `release`."""
+        if not self._held:
+            self._repaid = int(queue.drained)
         self._held.append(publishing)
         self.begin_review(queue)
 
@@ -72,10 +78,13 @@ class HeldCredit:
         self.begin_review(queue)
 
     def release(self, queue: Queue) -> None:
-        """Give everything back if there is no reason any more to hold it."""
+        """Give everything back if there is no reason any more to hold it, else what consumers have made up for."""
         if len(queue) < BACKLOG_THAT_HOLDS_CREDIT:
             self._lenient_until, self._lenience = 0.0, LENIENT_SECONDS[0]
-        if self._held and not self.is_due(queue):
-            held, self._held = self._held, deque()
-            for publishing in held:
-                publishing.channel.tell(Released(publishing))
+        if not self._held:
+            return
+        is_over = not self.is_due(queue)
+        while self._held and (is_over or self._repaid + 2 * self._held[0].cost <= queue.drained):
+            publishing = self._held.popleft()
+            self._repaid += 2 * int(publishing.cost)
+            publishing.channel.tell(Released(publishing))

@@ -167,6 +167,26 @@ def test_a_backlog_holds_credit_until_consumers_have_caught_up(
     client.transport.assert_all_credit_is_back()
 
 
+def test_publishers_to_a_long_backlog_get_half_of_what_consumers_take(
+    world: World, client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held_credit, "BACKLOG_THAT_HOLDS_CREDIT", 3)
+    monkeypatch.setattr(held_credit, "REVIEW_SECONDS", 60)
+    for _ in range(30):
+        client.publish(1, b"old")
+    client.call(1, spec.Basic.Qos(prefetch_count=1), spec.Basic.QosOk)
+    consume(client)
+    client.open_channel(2)
+    for _ in range(8):
+        client.publish(2, b"new")
+        world.settle()
+    assert client.transport.taken - client.transport.granted == 8
+    for tag in range(1, 9):
+        client.send(1, spec.Basic.Ack(tag))
+        world.settle()
+        assert client.transport.taken - client.transport.granted == 8 - tag // 2
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_slow_consumers_hold_nobody_back(
     world: World, client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch, fails: bool
