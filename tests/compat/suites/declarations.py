@@ -1,6 +1,7 @@
 """The suites, each with where it comes from, how it is run, and what may differ between the two brokers.
 
-Not here, because neither a registry's package nor Debian carries their tests: pika, bunny, RabbitMQ's C client.
+Not here, because no package that can be had carries their tests: pika, bunny, RabbitMQ's C client. What they came to by
+hand is in docs/compatibility.md.
 """
 
 from __future__ import annotations
