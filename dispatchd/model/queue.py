@@ -149,7 +149,7 @@ class Queue:
         Entries of it that are out still come back, among those that came back before.
         """
         for line in self.lines:
-            while line.ready and line.ready[0].position <= old.delivered_up_to:
+            while line.ready and (line.ready[0].redelivered or line.ready[0].position <= old.delivered_up_to):
                 line.returned.append(line.ready.popleft())
             line.returned.reverse()
         self.consumers = old.consumers

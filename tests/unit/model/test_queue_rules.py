@@ -164,6 +164,20 @@ def test_a_requeued_entry_is_in_the_line_of_its_priority() -> None:
     assert bodies(prior.entries()) == [b"high", b"low"]
 
 
+def test_what_came_back_stays_in_memory_when_the_actor_fails_since_its_mark_is_nowhere_else() -> None:
+    old = queue(max_priority=1)
+    old.enqueue([message(b"low", priority=0), message(b"low too", priority=0), message(b"high", priority=1)], 0)
+    high = old.take()
+    assert high is not None
+    old.unacked += 1
+    old.requeue([high])
+    assert old.delivered_up_to == 0, "the low ones were never delivered"
+    prior = Queue("queue", True, old.last_position, old.rules)
+    prior.restore(sorted(old.entries(), key=lambda entry: entry.position))
+    prior.adopt(old)
+    assert prior.lines[1].returned == [high]
+
+
 def test_what_came_back_too_often_stays_away() -> None:
     limited = queue(delivery_limit=1)
     limited.enqueue([message(b"poison")], 0)
