@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from dispatchd.model.binding import Binding
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.entry import QueueEntry
-    from dispatchd.model.residency import StoredEntry
     from dispatchd.model.router import Publishing
+    from dispatchd.model.stored_entries import StoredEntry
     from dispatchd.model.trace import Party, Trace
     from dispatchd.model.transaction import Transaction
 

@@ -17,7 +17,7 @@ import gevent
 from dispatchd.actors.messages import Add, Define, Delete, DeletePlaces, Dispatch, Fetch, Fetched, OnDisk, PlacesDeleted
 from dispatchd.model.entry import NOT_STORED
 from dispatchd.model.places import Places
-from dispatchd.model.residency import Residency, StoredEntry, page_in, page_out
+from dispatchd.model.residency import Residency, page_in, page_out
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.queue import Queue
     from dispatchd.model.queue_rules import QueueRules
+    from dispatchd.model.stored_entries import StoredEntry
 
 DELETED_IN_ONE_GO = 2_000
 RETRY_SECONDS = 1.0
@@ -152,7 +153,7 @@ class Pager:
         self._to_be_read -= 1
         if self._to_be_read:
             return False
-        found = sorted(chain(*self._answers), key=itemgetter(0))
+        found = self._answers[0] if len(self._answers) == 1 else sorted(chain(*self._answers), key=itemgetter(0))
         self._forget_reading()
         self._note_loss(len(request.positions) - len(found))
         page_in(queue, request.priority, len(request.positions), found)

@@ -9,14 +9,12 @@ from mypy_extensions import i64
 from dispatchd.amqp.message import Message
 from dispatchd.model.entry import STORED, STORED_SHARED, QueueEntry
 from dispatchd.model.queue import Queue
+from dispatchd.model.stored_entries import StoredEntry
 
 MOST_CHOSEN: Final = 16_384
 """Entries that leave memory together: choosing them takes about half a millisecond."""
 PAGED_OUT_IN_ONE_TURN: Final = 4_096
 READ_IN_ONE_GO: Final = 2_048
-
-StoredEntry = tuple[int, Message, int]
-"""What the store has of an entry: its position, the message, and when it expires (ms; NEVER)."""
 
 
 class Residency:
@@ -61,7 +59,7 @@ class Residency:
         lines: i64 = len(queue.lines)
         for priority in range(len(queue.lines) - 1, -1, -1):
             line = queue.lines[priority]
-            if len(line.paged) and len(line.ready) < max(self.most // 8 // lines, 1):
+            if len(line.paged) and len(line.ready) < max(self.most // 5 // lines, 1):
                 average: i64 = line.paged_bytes // len(line.paged) + 1
                 count: i64 = min(max(self.most_bytes // 8 // lines // average, 1), self.most // 4 + 1, READ_IN_ONE_GO)
                 return priority, line.paged.head(count)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dispatchd.model.journal import Changes
-from dispatchd.model.residency import StoredEntry
 from dispatchd.model.store_index import QueueIndex
+from dispatchd.model.stored_entries import StoredEntry
 
 StoredHead = tuple[int, bytes, int, int]
 

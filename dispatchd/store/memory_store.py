@@ -7,9 +7,9 @@ from typing import Final
 
 from dispatchd.model.journal import Changes
 from dispatchd.model.records import entry_key, id_key
-from dispatchd.model.residency import StoredEntry
+from dispatchd.model.stored_entries import StoredEntry, read_entries
 from dispatchd.store.interface import Dropped, Recovered, StoredHead
-from dispatchd.store.recovery import contents_named_by, index, read_entries, read_head
+from dispatchd.store.recovery import contents_named_by, index, read_head
 
 _QUEUE_KEY_SIZE = 8
 

@@ -6,27 +6,21 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
-from dispatchd.amqp.errors import AmqpError
-from dispatchd.model.checksums import CONTENTS, ENTRIES, MARKS, check, is_intact
+from dispatchd.model.checksums import ENTRIES, MARKS, check, is_intact
 from dispatchd.model.records import (
     SHARED,
     content_header,
-    decode_content,
     entry_head,
-    id_key,
     marked_position,
     read_id,
     shared_content,
     split_entry_key,
 )
-from dispatchd.model.residency import StoredEntry
 from dispatchd.model.store_index import StoreIndex
+from dispatchd.model.stored_entries import Contents
 from dispatchd.store.interface import Recovered, StoredHead
 
 Rows = Iterable[tuple[bytes, bytes]]
-Contents = Callable[[int], bytes | None]
-"""From the id of a content to its value."""
-
 _ID_SIZE: Final = 8
 _ROWS_AT_ONCE: Final = 10_000
 
@@ -62,31 +56,6 @@ def _batches(rows: Rows) -> Iterator[list[tuple[bytes, bytes]]]:
     remaining = iter(rows)
     while batch := list(islice(remaining, _ROWS_AT_ONCE)):
         yield batch
-
-
-def read_entries(rows: Rows, contents: Contents) -> list[StoredEntry]:
-    """The entries in these rows, without those that are damaged, or name a content that is damaged or missing."""
-    found = (_read_entry(key, value, contents) for key, value in rows)
-    return [entry for entry in found if entry is not None]
-
-
-def _read_entry(key: bytes, value: bytes, contents: Contents) -> StoredEntry | None:
-    if not is_intact(ENTRIES, key, value):
-        return None
-    _, position = split_entry_key(key)
-    try:
-        kind, expires_at, at = entry_head(value)
-        if kind != SHARED:
-            return position, decode_content(value, at), expires_at
-        content = shared_content(value, at)
-        shared = _content(content, contents)
-        check(CONTENTS, id_key(content), shared)
-        message = decode_content(shared)
-        message.message_id = content
-    except (ValueError, AmqpError):
-        return None
-    else:
-        return position, message, expires_at
 
 
 def contents_named_by(rows: Rows) -> list[int]:

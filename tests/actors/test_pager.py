@@ -15,7 +15,8 @@ from dispatchd.actors.persistence import PersistenceActor, ReadEnded
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor
 from dispatchd.actors.storage import RESIDENT
-from dispatchd.model.residency import Residency, StoredEntry
+from dispatchd.model.residency import Residency
+from dispatchd.model.stored_entries import StoredEntry
 from dispatchd.store.interface import StoreError
 from dispatchd.store.memory_store import MemoryStore
 

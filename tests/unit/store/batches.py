@@ -8,7 +8,7 @@ from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
-from dispatchd.model.residency import StoredEntry
+from dispatchd.model.stored_entries import StoredEntry
 from dispatchd.store.interface import Recovered, Store
 
 
