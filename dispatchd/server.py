@@ -202,6 +202,7 @@ def _open_stores(config: Config) -> tuple[Store, Store]:
 def serve(config: Config) -> int:
     """Run a broker until SIGTERM or SIGINT; returns the exit code. Raises StartError if it can't start."""
     sys.setswitchinterval(SWITCH_INTERVAL)
+    gevent.get_hub().NOT_ERROR += (StoreError,)  # whoever asked the store logs it, without a traceback
     install_signal()
     stop_asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

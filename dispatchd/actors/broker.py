@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gevent.event import Event
@@ -26,6 +27,7 @@ from dispatchd.actors.messages import (
 from dispatchd.actors.monitor import MonitorActor, Watermarks
 from dispatchd.actors.orders import DefineVhost, DeleteVhost, Fulfilled, VhostGone
 from dispatchd.actors.persistence import PersistenceActor, ScratchActor
+from dispatchd.actors.resources import measure
 from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.actors.session import Limits, Vhost
 from dispatchd.actors.storage import RESIDENT, Storage
@@ -84,7 +86,7 @@ class BrokerActor(Actor):
         self.scratch = ScratchActor(system, self.ref, scratch, coalesce_seconds, spilled).begin()
         self._storage = Storage(self.persistence, self.scratch, persistence.pressure, resident)
         if watermarks is not None:
-            MonitorActor(system, self.ref, watermarks, self._storage).begin()
+            MonitorActor(system, self.ref, watermarks, self._storage, partial(measure, unused=store.unused)).begin()
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
         self._services = Services({}, self.authenticator, limits)
         self._connections: set[Ref] = set()

@@ -1,6 +1,6 @@
 """What a queue has in memory: the middle of a long one goes to disk, and comes back ahead of its delivery.
 
-Persistent messages of a durable queue are on disk anyhow; the others go to a scratch store, which is emptied at start.
+Persistent messages of a durable queue are on disk anyhow; the others go to a scratch store.
 """
 
 from __future__ import annotations

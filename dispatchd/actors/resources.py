@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,11 +45,14 @@ class Usage:
     disk_free: int | None
 
 
-def measure(directory: Path | None) -> Usage:
-    """What is used and free now; `directory` is where the data are, None if they are in memory. May block."""
+def measure(directory: Path | None, unused: Callable[[], int] = int) -> Usage:
+    """What is used and free now; `directory` is where the data are, None if they are in memory. May block.
+
+    `unused` says how many octets of the disk the data have taken and do not need any more: they are as good as free.
+    """
     free = None
     if directory is not None:
         with suppress(OSError):
             found = os.statvfs(directory)
-            free = found.f_bavail * found.f_frsize
+            free = found.f_bavail * found.f_frsize + unused()
     return Usage(memory_used(), free)

@@ -277,12 +277,20 @@ class Journal:
             or None in self._definitions.values()
         )
 
-    def seal_removals(self) -> Changes:
-        """Close a batch of nothing but what makes room; the rest is for the next one."""
+    def seal_removals(self, most: i64) -> Changes:
+        """Close a batch of nothing but what makes room, so many entries and contents at most; the rest is for the next.
+
+        Contents go when all entries that may name them have gone.
+        """
         changes = Changes()
-        self._take_removals(changes)
-        for key in [key for key, record in self._definitions.items() if record is None]:
-            changes.definitions[key] = self._definitions.pop(key)
+        if len(self._deleted_entries) + len(self._deleted_contents) <= most:
+            self._take_removals(changes)
+            for key in [key for key, record in self._definitions.items() if record is None]:
+                changes.definitions[key] = self._definitions.pop(key)
+        elif self._deleted_entries:
+            changes.deleted_entries = _take_last(self._deleted_entries, most)
+        else:
+            changes.deleted_contents = _take_last(self._deleted_contents, most)
         return changes
 
     def _take_removals(self, changes: Changes) -> None:
@@ -368,3 +376,9 @@ class Journal:
         references = self._references.get(message.message_id, 0)
         self._references[message.message_id] = references + 1
         return references == 0
+
+
+def _take_last(keys: list[bytes], most: i64) -> list[bytes]:
+    taken = keys[-most:]
+    del keys[-most:]
+    return taken

@@ -21,8 +21,10 @@ from lmdb import verify
 from dispatchd.store.interface import StoreDamaged, StoreError
 
 DATA_FILE = "data.mdb"
+LMDB_LOCK_FILE = "lock.mdb"
 LOCK_FILE = "dispatchd.lock"
 _UNFINISHED = "creating"
+_OWNER_SIZE = 20
 
 
 def claim_directory(directory: Path) -> int:
@@ -39,14 +41,13 @@ def claim_directory(directory: Path) -> int:
         raise StoreError(f"{found}, expected a directory that this user may write") from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.pwrite(lock, b"%-*d\n" % (_OWNER_SIZE - 1, os.getpid()), 0)  # always as long: a full disk may have no more
     except OSError as error:
-        owner = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        owner = os.pread(lock, _OWNER_SIZE, 0).decode("ascii", "replace").strip() or "unknown"
         os.close(lock)
         if isinstance(error, BlockingIOError):
             raise StoreError(f"{directory}: in use by another broker (process {owner}), expected to be alone") from None
         raise StoreError(f"{directory}: cannot be locked: {error.strerror}, expected a lock of its own") from error
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
 
 

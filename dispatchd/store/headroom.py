@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from dispatchd.model.journal import Changes
 
+FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 SPARE_BYTES: Final = 8 << 20
 """Disk space for removals: a batch copies at most a page for each, and pages come back two commits later."""
 _SPARE_MAP: Final = 64 << 20
+_PROBE_BYTES: Final = 1 << 20
 
 
 def map_size_for(limit: int) -> int:
@@ -36,12 +39,32 @@ def keep_spare(data: Path, used: int) -> None:
     wanted = used + SPARE_BYTES
     if data.stat().st_size >= wanted:
         return
-    descriptor = os.open(data, os.O_RDWR | os.O_CLOEXEC)
+    with data.open("r+b") as file:
+        _allocate(file.fileno(), data.stat().st_size, wanted + SPARE_BYTES)
+
+
+def unused(data: Path, used: int) -> int:
+    """How much more may be added before `keep_spare` takes more of the disk."""
+    return max(data.stat().st_size - used - SPARE_BYTES, 0)
+
+
+def is_full(directory: Path) -> bool:
+    """Whether files can't grow: LMDB says EIO as well when the disk had room for a part of what it wrote."""
+    probe = directory / "probe"
     try:
-        size = os.fstat(descriptor).st_size
-        os.posix_fallocate(descriptor, size, wanted + SPARE_BYTES - size)
+        with probe.open("wb") as file:
+            _allocate(file.fileno(), 0, _PROBE_BYTES)
+    except OSError as error:
+        return error.errno in FULL
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return False
+
+
+def _allocate(file: int, begin: int, end: int) -> None:
+    try:
+        os.posix_fallocate(file, begin, end - begin)
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-    finally:
-        os.close(descriptor)

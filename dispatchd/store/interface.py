@@ -62,8 +62,8 @@ class Dropped:
 class Store(Protocol):
     """Where definitions, persistent messages and delivery marks outlive the broker.
 
-    All methods block. `recover` is called once, before the first `commit`; commits come one at a time. `read`, `heads`
-    and `shared` may be called from any thread, also during a commit.
+    All methods block. `recover` is called once, before the first `commit`; commits come one at a time. `read`, `heads`,
+    `shared`, `unused` and `statistics` may be called from any thread, also during a commit.
     """
 
     @property
@@ -95,6 +95,9 @@ class Store(Protocol):
 
     def close(self) -> None:
         """Release what the store holds. No commit may be under way."""
+
+    def unused(self) -> int:
+        """How many octets of the disk the store has taken and can add to before it takes more."""
 
     def statistics(self) -> Mapping[str, int]:
         """Sizes now: definitions, entries, contents, marks, bytes_used, and bytes_limit (0 = none)."""

@@ -89,6 +89,10 @@ class MemoryStore:
     def close(self) -> None:
         """See `Store.close`."""
 
+    def unused(self) -> int:
+        """See `Store.unused`."""
+        return 0
+
     def statistics(self) -> dict[str, int]:
         """See `Store.statistics`."""
         return {

@@ -56,6 +56,7 @@ class GatedStore(MemoryStore):
         self.removals: list[int] = []
         self.errors: list[Exception] = []
         self.is_full = False
+        self.removed_at_most = 1_000_000
         self._is_open = True
         self._wait, self._go = os.pipe()
 
@@ -72,9 +73,9 @@ class GatedStore(MemoryStore):
             os.read(self._wait, 1)
         if self.errors:
             raise self.errors.pop(0)
-        if self.is_full and (changes.entries or changes.contents):
-            raise StoreFull("full")
         removals = len(changes.deleted_entries)
+        if self.is_full and (changes.entries or changes.contents or removals > self.removed_at_most):
+            raise StoreFull("full")
         dropped = super().commit(changes)
         self.batches.append(changes)
         self.removals.append(removals)
@@ -558,6 +559,30 @@ def test_a_full_store_is_emptied_first_and_publishers_wait(
     assert (store.positions(), confirmed(channel)) == ([4], [3, 4])
     assert store.removals == [2, 0]
     wait_until(lambda: broker.told[-1:] == [AlarmEnded(STORE)])
+
+
+def test_a_full_store_is_emptied_in_as_small_parts_as_it_has_room_for(
+    start: Start, store: GatedStore, channel: Listener, broker: Listener
+) -> None:
+    actor = start()
+    old = add(actor, channel, *range(100))
+    wait_until(lambda: channel.told)
+    channel.take_all()
+    store.removals.clear()
+    store.is_full, store.removed_at_most = True, 0
+    add(actor, channel, 100)
+    actor.ref.tell(Delete(QUEUE, old[:70]))
+    wait_until(lambda: actor._removed_at_once == 1)
+    assert store.removals == []
+    store.removed_at_most = 20
+    actor.ref.tell(Delete(QUEUE, old[70:]))
+    wait_until(lambda: store.positions() == [])
+    assert store.removals[:5] == [1, 2, 4, 8, 16]
+    assert max(store.removals) <= 20
+    assert channel.told == []
+    store.is_full = False
+    wait_until(lambda: broker.told[-1:] == [AlarmEnded(STORE)])
+    assert (store.positions(), confirmed(channel)) == ([100], [100])
 
 
 def test_a_failing_disk_is_tried_again_more_and_more_rarely(

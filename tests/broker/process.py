@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import gevent
@@ -16,16 +17,20 @@ START_SECONDS = 20
 
 
 class BrokerProcess:
-    """Ports are free ones, known when `start` returns; `log` has every line that the process wrote."""
+    """Ports are free ones, known when `start` returns; `log` has every line that the process wrote.
+
+    `within` is a command that runs the one behind it.
+    """
 
     host = "127.0.0.1"
 
-    def __init__(self, persist_dir: Path, *options: str) -> None:
+    def __init__(self, persist_dir: Path, *options: str, within: Sequence[str] = ()) -> None:
         self.persist_dir = persist_dir
         self.log: list[str] = []
         self.port = 0
         self.admin_port = 0
         self._options = options
+        self._within = within
         self._ready = Event()
         self._process: subprocess.Popen[str] | None = None
         self._log_reader: gevent.Greenlet[..., None] | None = None
@@ -35,7 +40,7 @@ class BrokerProcess:
         self._ready.clear()
         self._process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "dispatchd", "--bind", self.host),
+                *(*self._within, sys.executable, "-m", "dispatchd", "--bind", self.host),
                 *("--amqp-port", "0", "--admin-port", "0", "--debug-port", "0"),
                 *("--persist-dir", str(self.persist_dir), *self._options),
             ],

@@ -92,8 +92,8 @@ class RawClient:
         except EOFError:
             return data
 
-    def expect(self, kind: type) -> Any:
-        """The next frame that is no heartbeat; it has to be of this kind."""
+    def expect(self, kind: type | tuple[type, ...]) -> Any:
+        """The next frame that is no heartbeat; it has to be of this kind, or of one of these."""
         while True:
             _, frame = self.receive()
             if not isinstance(frame, Heartbeat) or kind is Heartbeat:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
-from broker.process import BrokerProcess
+from broker.process import READY, BrokerProcess
 from broker.raw import RawClient
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
@@ -45,6 +45,12 @@ class DurableBroker(BrokerProcess):
         self._log_reader.join(5)
         return status
 
+    @property
+    def is_alarmed(self) -> bool:
+        """Whether publishers have to wait, as the log has it."""
+        last = next(line for line in reversed(self.log) if " alarm (" in line or READY.search(line))
+        return " WARNING " in last and not last.endswith("is over")
+
     def restart(self) -> None:
         """End it with SIGKILL and start it on what it left."""
         self.kill()
@@ -54,6 +60,10 @@ class DurableBroker(BrokerProcess):
         """Rows of the admin."""
         found = self.ask(what)
         return list(found if isinstance(found, list) else found[what])
+
+    def stored(self) -> int:
+        """How many entries are on disk."""
+        return int(self.ask("overview")["persistence"]["entries"])
 
     def ask(self, what: str) -> Any:
         """An answer of the admin."""

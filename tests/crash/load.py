@@ -48,12 +48,12 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 class Client(RawClient):
     """With channel 1 open."""
 
-    def __init__(self, broker: DurableBroker) -> None:
+    def __init__(self, broker: DurableBroker, **login: Any) -> None:
         super().__init__(broker.host, broker.port)
-        self.open()
+        self.open(**login)
         self.open_channel()
 
-    def call(self, method: Any, answer: type) -> Any:
+    def call(self, method: Any, answer: type | tuple[type, ...]) -> Any:
         self.send(method, 1)
         return self.expect(answer)
 

@@ -382,7 +382,7 @@ def test_what_makes_room_can_go_first_but_for_transactions() -> None:
     journal.merge(transaction)
     for _ in range(2):
         assert journal.has_removals()
-        disk.apply(journal.seal_removals())
+        disk.apply(journal.seal_removals(10))
         assert disk.bodies() == {(1, 2): b"bound"}
         failed = journal.seal()
         assert failed.deleted_entries == [entry_key(1, 2)]
@@ -391,6 +391,26 @@ def test_what_makes_room_can_go_first_but_for_transactions() -> None:
         journal.define(b"gone", None)
     disk.apply(sealed(journal))
     assert disk.bodies() == {(1, 3): b"new", (1, 4): b"added"}
+
+
+def test_room_is_made_in_parts_and_shared_contents_go_last() -> None:
+    journal, disk = Journal(), Disk()
+    shared = [message(b"%d" % number) for number in range(3)]
+    for each in shared:
+        each.queues = 2
+    queues = {queue: [QueueEntry(each, None, at) for at, each in enumerate(shared, 1)] for queue in (1, 2)}
+    for queue, entries in queues.items():
+        journal.add(queue, entries)
+    journal.define(b"q", b"queue")
+    disk.apply(sealed(journal))
+    for queue, entries in queues.items():
+        journal.delete(queue, entries)
+    journal.define(b"q", None)
+    left = []
+    while journal.has_removals():
+        disk.apply(journal.seal_removals(2))
+        left.append((len(disk.entries), len(disk.contents), len(disk.definitions)))
+    assert left == [(4, 3, 1), (2, 3, 1), (0, 3, 1), (0, 1, 1), (0, 0, 0)]
 
 
 QUEUES = 3
@@ -549,16 +569,18 @@ class AnyJournal(RuleBasedStateMachine):
         batch.changes.encode(encoded)
         self.journal.reopen(batch.changes)
 
-    @rule()
-    def make_room(self) -> None:
-        """Nothing but removals; what a transaction removes goes with what it adds."""
+    @rule(most=st.integers(1, 10))
+    def make_room(self, most: int) -> None:
+        """Nothing but removals, and so many at most; what a transaction removes goes with what it adds."""
         self.write()
         before = set(self.disk.entries)
-        changes = self.journal.seal_removals()
+        changes = self.journal.seal_removals(most)
         assert not changes.encode(9)
         assert (changes.entries, changes.contents, changes.marks) == ([], [], [])
         assert set(changes.definitions.values()) <= {None}
-        assert not self.journal.has_removals()
+        assert (
+            0 < len(changes.deleted_entries) + len(changes.deleted_contents) <= most or not self.journal.has_removals()
+        )
         self.disk.apply(changes)
         assert set(self.disk.entries) <= before
         named = {read_id(value, 1) for value in self.disk.entries.values() if value[0] == SHARED}

@@ -19,9 +19,10 @@ from dispatchd.model.checksums import CONTENTS, ENTRIES, MARKS, with_checksum
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.records import entry_key, id_key, mark_row
+from dispatchd.store import lmdb_store
 from dispatchd.store.headroom import SPARE_BYTES
 from dispatchd.store.interface import StoreDamaged, StoreError, StoreFull, StoreTooNew
-from dispatchd.store.lmdb_store import LmdbStore
+from dispatchd.store.lmdb_store import OCTETS_DROPPED_LIKE_A_ROW, LmdbStore, ScratchStore
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -78,6 +79,13 @@ def open_and_recover(directory: Path) -> int:
         return sum(map(len, contents_of(store).values()))
     finally:
         store.close()
+
+
+def removing(queue_id: int, positions: range) -> Changes:
+    """The batch that deletes these entries."""
+    changes = Changes()
+    changes.deleted_entries = [entry_key(queue_id, position) for position in positions]
+    return changes
 
 
 def test_everything_is_there_after_opening_again(directory: Path) -> None:
@@ -294,9 +302,7 @@ def test_a_full_store_says_so_and_takes_more_after_deletes(small: LmdbStore) -> 
         assert small.statistics()["entries"] == len(held)
         assert len(held) > 500
         for gone in range(0, len(held), 10):
-            changes = Changes()
-            changes.deleted_entries = [entry_key(1, entry.position) for entry in held[gone : gone + 10]]
-            small.commit(changes)
+            small.commit(removing(1, range(gone + 1, gone + 11)))
         assert small.statistics()["entries"] == 0
         held.clear()
     journal.add(1, entries([b"after"]))
@@ -342,9 +348,7 @@ def test_a_full_disk_takes_no_more_but_lets_go(tmp_path: Path) -> None:
             with pytest.raises(StoreFull, match="expected room on its disk"):
                 fill()
             assert 0 < held == store.statistics()["entries"]
-            changes = Changes()
-            changes.deleted_entries = [entry_key(1, position) for position in range(1, held + 1)]
-            store.commit(changes)
+            store.commit(removing(1, range(1, held + 1)))
             held = 0
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         store.commit(adding(2, entries([b"x" * SPARE_BYTES])))
@@ -352,6 +356,50 @@ def test_a_full_disk_takes_no_more_but_lets_go(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         store.close()
+
+
+def test_what_is_not_used_any_more_is_told(tmp_path: Path) -> None:
+    store = LmdbStore(tmp_path)
+    store.commit(adding(1, entries([b"x" * MIB] * 20)))
+    assert store.unused() < 2 * SPARE_BYTES
+    store.commit(removing(1, range(1, 21)))
+    assert store.unused() > 20 * MIB
+    assert store.unused() <= (tmp_path / "data.mdb").stat().st_size - SPARE_BYTES
+    store.close()
+    assert store.unused() == 0
+
+
+def test_large_messages_of_a_deleted_queue_go_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_store, "ROWS_DROPPED_IN_ONE_COMMIT", 10)
+    store = LmdbStore(tmp_path)
+    room = Changes()
+    room.dropped_queues = [id_key(1)]
+    for size, left in [(1, [4, 0]), (4 * OCTETS_DROPPED_LIKE_A_ROW, [12, 10, 8])]:
+        store.commit(adding(1, entries([b"x" * size] * 14)))
+        for count in left:
+            assert bool(store.commit(room).unfinished) == (count > 0)
+            assert store.statistics()["entries"] == count
+    store.close()
+
+
+def test_scratch_takes_disk_only_while_it_has_something(tmp_path: Path) -> None:
+    def files() -> set[str]:
+        return {file.name for file in tmp_path.iterdir()}
+
+    store = ScratchStore(tmp_path)
+    for _ in range(2):
+        assert files() == {"dispatchd.lock"}
+        store.commit(adding(1, entries([b"a", b"b"])))
+        assert [message.body for _, message, _ in store.read(1, [1, 2])] == [b"a", b"b"]
+        store.commit(removing(1, range(1, 2)))
+        assert store.statistics()["entries"] == 1
+        assert files() == {"dispatchd.lock", "data.mdb", "lock.mdb"}
+        store.commit(removing(1, range(2, 3)))
+        assert store.statistics()["entries"] == 0
+    store.commit(adding(1, entries([b"a"])))
+    store.close()
+    ScratchStore(tmp_path).close()
+    assert files() == {"dispatchd.lock"}
 
 
 def test_what_lmdb_raises_names_the_store(tmp_path: Path) -> None:
