@@ -1,0 +1,47 @@
+"""Puts disk.c under a process: the files below a folder are recorded, and can be made to fail."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import shutil
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+_FAULTS = struct.Struct("<iiiii")
+WRITES, SYNCS, SYNCED_WRITES = 1, 2, 4
+
+
+class Shim:
+    """`within` is the command that runs another one on this disk."""
+
+    def __init__(self, directory: Path, root: Path) -> None:
+        """Skips the test where there is no C compiler. `directory` gets what the shim needs, `root` is watched."""
+        compiler = shutil.which("cc") or shutil.which("gcc")
+        if compiler is None:
+            pytest.skip("there is no C compiler for tests/crash/disk.c")
+        library = directory / "disk.so"
+        source = Path(__file__).with_name("disk.c")
+        options = ("-std=gnu11", "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl", "-lpthread")
+        subprocess.run((compiler, *options), check=True, timeout=60)
+        self.recording = directory / "recording"
+        faults = directory / "faults"
+        faults.write_bytes(bytes(_FAULTS.size))
+        with faults.open("r+b") as file:
+            self._faults = mmap.mmap(file.fileno(), _FAULTS.size)
+        variables = {"LD_PRELOAD": library, "DISK_ROOT": root, "DISK_RECORDING": self.recording, "DISK_FAULTS": faults}
+        self.within = ("env", *(f"{name}={value}" for name, value in variables.items()))
+
+    def fail(self, what: int, *, count: int = 1 << 30, applied: bool = False, then: int | None = None) -> None:
+        """Let so many calls of these kinds fail, after the first of them those of `then`.
+
+        `applied`: the first happens all the same.
+        """
+        self._faults[:] = _FAULTS.pack(what, errno.EIO, count, applied, what if then is None else then)
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self.fail(0)

@@ -1,0 +1,101 @@
+"""A disk that fails to write or to sync: what is not on it is not confirmed, and when it works again, all goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import pytest
+from actors.harness import wait_until
+from crash.durable_broker import DurableBroker, read
+from crash.facts import Check, Facts
+from crash.load import TOPOLOGY, Load, all_that_is_there, declare
+from crash.publisher import Drain, Publisher
+from crash.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
+from soak import cases, seeded
+
+FAULTS = cases(2, 30)
+
+
+@pytest.fixture
+def shim(tmp_path: Path) -> Shim:
+    return Shim(tmp_path, tmp_path / "data")
+
+
+@pytest.fixture
+def broker(tmp_path: Path, shim: Shim) -> Iterator[DurableBroker]:
+    broker = DurableBroker(tmp_path / "data", "--coalesce-interval", "20ms", within=shim.within)
+    broker.start()
+    yield broker
+    shim.heal()
+    if broker.is_running:
+        broker.kill()
+
+
+def readiness(broker: DurableBroker) -> int:
+    try:
+        with urlopen(f"http://{broker.host}:{broker.admin_port}/readyz", timeout=10) as response:
+            return int(response.status)
+    except HTTPError as error:
+        return error.code
+
+
+@pytest.mark.parametrize("what", [WRITES, SYNCS, SYNCED_WRITES], ids=["writes", "syncs", "synced writes"])
+def test_publishers_wait_until_the_disk_works_again(broker: DurableBroker, shim: Shim, what: int) -> None:
+    publisher = Publisher(broker)
+    publisher.publish_some()
+    wait_until(lambda: not publisher.unconfirmed)
+    shim.fail(what)
+    publisher.publish_some()
+    publisher.wait_blocked("the disk is failing")
+    assert readiness(broker) == 503
+    drain = Drain(broker)
+    assert drain.found == [*range(1, drain.count + 1)]
+    acked = range(1, drain.count + 1, 2)
+    drain.ack(acked)
+    drain.close()
+    assert publisher.unconfirmed == {*range(101, publisher.sent + 1)}
+    shim.heal()
+    publisher.go_on()
+    assert readiness(broker) == 200
+    broker.restart()
+    assert [number for number, _ in read(broker, "q")] == [n for n in range(1, publisher.sent + 1) if n not in acked]
+
+
+def test_a_commit_that_failed_and_is_on_disk_all_the_same_leaves_nothing(broker: DurableBroker, shim: Shim) -> None:
+    """The last write of a commit is on the disk, but fails, and so does the one that is to take it back.
+
+    What is acknowledged before the commit is tried again would come back after the next start.
+    """
+    publisher = Publisher(broker)
+    shim.fail(SYNCED_WRITES, applied=True, then=WRITES)
+    publisher.publish_some()
+    publisher.wait_blocked("the disk is failing")
+    drain = Drain(broker)
+    acked = drain.count // 2 + 1
+    drain.ack(range(1, acked + 1))
+    shim.heal()
+    publisher.go_on()
+    broker.restart()
+    assert [number for number, _ in read(broker, "q")] == [*range(acked + 1, publisher.sent + 1)]
+
+
+@pytest.mark.timeout(60 + 20 * FAULTS)
+def test_nothing_is_lost_when_it_fails_now_and_then(broker: DurableBroker, shim: Shim) -> None:
+    chance = seeded(20240616)
+    declare(broker)
+    facts = Facts(TOPOLOGY)
+    load = Load(broker, chance, facts, confirms=1000 * FAULTS)
+    for confirmed in range(0, 1000 * FAULTS, 1000):
+        wait_until(partial(lambda count: len(facts.confirmed) > count, confirmed))
+        what = chance.choice([WRITES, SYNCS, SYNCED_WRITES])
+        shim.fail(what, count=chance.randint(1, 3), applied=chance.random() < 0.5, then=chance.choice([what, WRITES]))
+        wait_until(lambda: broker.is_alarmed)
+        wait_until(lambda: not broker.is_alarmed)
+    load.join()
+    broker.wait()
+    broker.start()
+    Check(facts, all_that_is_there(broker, facts))
