@@ -14,6 +14,7 @@ import os
 import shutil
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lmdb import verify
@@ -30,6 +31,7 @@ _OWNER_SIZE = 20
 def claim_directory(directory: Path) -> int:
     """Make the directory if it is missing, and lock it: LMDB alone would let several brokers in.
 
+    Its name is synced, and those of the directories above, whoever made them: he may have ended before he did that.
     Returns the file descriptor that holds the lock until it is closed, or the process ends.
     Raises StoreError if the directory cannot be written, or another broker has it.
     """
@@ -48,6 +50,9 @@ def claim_directory(directory: Path) -> int:
         if isinstance(error, BlockingIOError):
             raise StoreError(f"{directory}: in use by another broker (process {owner}), expected to be alone") from None
         raise StoreError(f"{directory}: cannot be locked: {error.strerror}, expected a lock of its own") from error
+    with suppress(OSError):  # where this user may not look, nobody has made a folder for him just now
+        for folder in directory.absolute().parents:
+            sync_directory(folder)
     return lock
 
 
@@ -65,8 +70,7 @@ def create_data_file(directory: Path, fill: Callable[[Path], None]) -> None:
         (unfinished / DATA_FILE).rename(directory / DATA_FILE)
     finally:
         shutil.rmtree(unfinished)
-    for changed in (directory, directory.parent):
-        _sync_directory(changed)
+    sync_directory(directory)
 
 
 def verify_data_file(data: Path) -> None:
@@ -100,7 +104,8 @@ def damaged(path: Path, found: str) -> StoreDamaged:
     return StoreDamaged(f"{path}: damaged: {found}, expected a whole store; it is left as it is")
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Have the names of what is in it on disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -22,6 +22,7 @@ from dispatchd.store.data_file import (
     claim_directory,
     create_data_file,
     damaged,
+    sync_directory,
     verify_data_file,
 )
 from dispatchd.store.filling import fill
@@ -77,7 +78,9 @@ class LmdbStore:
             raise
 
     def _begin_with_what_is_there(self) -> None:
-        if not self._data.exists():
+        if self._data.exists():
+            sync_directory(self._directory)  # who made it may have ended before he did that
+        else:
             self._create()
         verify_data_file(self._data)
         self._tables = self._open()

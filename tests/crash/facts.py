@@ -64,12 +64,12 @@ class Transaction:
 
 
 class Facts:
-    """Of one run, which began with the numbers in `before` on disk. A new run begins behind `next_number`."""
+    """Of one run, which began with the numbers in `before`, all delivered before; its own come after `last_number`."""
 
-    def __init__(self, topology: Topology, before: dict[str, list[int]] | None = None, next_number: int = 0) -> None:
+    def __init__(self, topology: Topology, before: dict[str, list[int]] | None = None, last_number: int = 0) -> None:
         self.topology = topology
         self.before = before or {queue: [] for queue in topology.queues}
-        self.next_number = next_number
+        self.last_number = last_number
         self.published: dict[int, Published] = {}
         self.confirmed: dict[int, int] = {}
         self.acked: dict[Copy, list[int]] = {}
@@ -78,9 +78,14 @@ class Facts:
         self.delivered = {(queue, number): 0 for queue, numbers in self.before.items() for number in numbers}
         self.transactions: list[Transaction] = []
 
+    def next_run(self, found: Found) -> Facts:
+        """What is known when a new run begins with what was found after this one."""
+        before = {queue: [number for number, _ in messages] for queue, messages in found.items()}
+        return Facts(self.topology, before, self.last_number)
+
     def new_number(self) -> int:
-        self.next_number += 1
-        return self.next_number
+        self.last_number += 1
+        return self.last_number
 
     def publish(self, number: int, queues: list[str], channel: object) -> None:
         self.published[number] = Published(monotonic_ns(), queues, channel)

@@ -10,8 +10,8 @@ from typing import Any
 
 import gevent
 from broker.raw import RawClient
-from crash.durable_broker import DurableBroker, number_of
-from crash.facts import Facts, Topology, Transaction
+from crash.durable_broker import DurableBroker, number_of, read
+from crash.facts import Facts, Found, Topology, Transaction
 from gevent.event import Event
 from pamqp import commands as spec
 
@@ -226,3 +226,18 @@ class Mover(Client):
         self._end(spec.Tx.Commit(), spec.Tx.CommitOk)
         self._facts.committed(transaction)
         return True
+
+
+def all_that_is_there(broker: DurableBroker, facts: Facts) -> Found:
+    """What is in the queues once all that had expired is with the dead: a message that expires last comes last."""
+    last = facts.new_number()
+    client = Client(broker)
+    client.call(spec.Basic.Consume(queue="dead-read"), spec.Basic.ConsumeOk)
+    facts.publish(last, ["expiring"], client)
+    client.publish_number(last, "expiring")
+    number = 0
+    while number != last:
+        client.expect(spec.Basic.Deliver)
+        number = number_of(client.content())
+    client.close()
+    return {queue: read(broker, queue) for queue in TOPOLOGY.queues}
