@@ -15,6 +15,7 @@ from dispatchd.actors.credentials import LEAST_ROUNDS, MOST_ROUNDS, hash_passwor
 from dispatchd.commands import add_commands, run
 from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
 from dispatchd.remote import RemoteError
+from dispatchd.store_commands import add_store_commands, run_store_command
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the broker, or the sub-command that `argv` names (without the program's name; None: this process's own).
 
     Returns:
-        The exit status: 0, 1 when the broker can't start, a password can't be hashed or a running broker can't be asked
-        or refuses, 78 when the configuration can't be used.
+        The exit status: 0, 1 when the broker can't start, a password can't be hashed, a running broker can't be asked
+        or refuses, or a command for the data fails; 78 when the configuration can't be used. `store check` has its own.
 
     Raises:
         SystemExit: after --help and --version, and with status 2 when `argv` is not understood.
@@ -42,6 +43,8 @@ def main(argv: list[str] | None = None) -> int:
                 return _hash_password(given["rounds"])
             case "remote":
                 return _print(run(arguments))
+            case "store":
+                return _run_store_command(arguments)
         return _serve(given)
     except ConfigError as error:
         print(f"dispatchd: {error}", file=sys.stderr)
@@ -66,10 +69,10 @@ def _parser() -> argparse.ArgumentParser:
             _add(parser, option.key, action="store_true", help=option.help)
         else:
             _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
-    _add(parser, "config-file", metavar="FILE", type=Path, help="JSON configuration file (default: none)")
-    _add(parser, "config-file-if-exists", metavar="FILE", type=Path, help="the same, but it may be missing")
+    _add_config_file(parser)
     commands = parser.add_subparsers(title="commands", metavar="")
     add_commands(commands)
+    add_store_commands(commands, _add_place_of_data)
     hashing = commands.add_parser(
         "hash-password",
         help="make the password_bcrypt_base64 of a user in the configuration file",
@@ -97,16 +100,37 @@ def _add(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
     parser.add_argument(f"-{name}", **settings | {"dest": name.replace("-", "_"), "help": argparse.SUPPRESS})
 
 
+def _add_config_file(parser: argparse.ArgumentParser) -> None:
+    _add(parser, "config-file", metavar="FILE", type=Path, help="JSON configuration file (default: none)")
+    _add(parser, "config-file-if-exists", metavar="FILE", type=Path, help="the same, but it may be missing")
+
+
+def _add_place_of_data(parser: argparse.ArgumentParser) -> None:
+    [option] = (option for option in OPTIONS if option.field == "persist_dir")
+    _add(parser, option.key, metavar="DIR", help=option.help)
+    _add_config_file(parser)
+
+
 def _print(text: str) -> int:
     if text:
         print(text)
     return 0
 
 
-def _serve(given: dict[str, Any]) -> int:
+def _run_store_command(arguments: argparse.Namespace) -> int:
+    flags, written, _ = _read(vars(arguments))
+    return run_store_command(Config(**flags | written).persist_dir, arguments)
+
+
+def _read(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
+    """What the command line says, what the configuration file says, and the path of that."""
     path: Path | None = given.get("config_file", given.get("config_file_if_exists"))
     flags = read_flags({option.key: given[option.field] for option in OPTIONS if option.field in given})
-    written = {} if path is None else read_file(path, may_be_missing="config_file" not in given)
+    return flags, {} if path is None else read_file(path, may_be_missing="config_file" not in given), path
+
+
+def _serve(given: dict[str, Any]) -> int:
+    flags, written, path = _read(given)
     config = Config(**flags | written)
     _log_to_stderr(config.log_level)
     overridden = [name for name, value in flags.items() if name in written and written[name] != value]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from dispatchd.model.names import printable
 from dispatchd.remote import Api
 
 Given = argparse.Namespace
@@ -188,6 +189,4 @@ def table(columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """A cell in one line: what a client chose may have control characters, which a terminal would obey."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
+    return printable(value if isinstance(value, str) else json.dumps(value))

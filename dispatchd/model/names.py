@@ -1,4 +1,4 @@
-"""Rules for the names of queues and exchanges: RabbitMQ has no others than these."""
+"""Rules for the names of queues and exchanges: RabbitMQ has no others than these. And how names are shown."""
 
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -17,6 +17,11 @@ SERVER_NAME_OCTETS: Final = 16  # 22 characters
 def clean_name(name: str) -> str:
     """A name as RabbitMQ takes it from a client: without carriage returns and line feeds."""
     return name.replace("\r", "").replace("\n", "")
+
+
+def printable(text: str) -> str:
+    """Text that clients may have chosen, for one line of a terminal, which would obey control characters."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 def server_given_name(prefix: str, random_octets: Callable[[int], bytes]) -> str:

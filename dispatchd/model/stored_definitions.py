@@ -7,8 +7,9 @@ of what identifies it, because names together are longer than a store's key.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from dispatchd.model.binding import Binding
 from dispatchd.model.definitions import (
@@ -96,6 +97,31 @@ def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
         else:
             vhost.operator_policies.append(row["record"])
     return vhosts
+
+
+class Owner(NamedTuple):
+    """A queue, or an exchange that keeps messages, by its names."""
+
+    vhost: str
+    kind: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}' in vhost '{self.vhost}'"
+
+
+def owners(values: Iterable[bytes]) -> dict[int, Owner]:
+    """Whose the stored entries are, by queue id. Rows that make no sense are passed over."""
+    found: dict[int, Owner] = {}
+    for value in values:
+        try:
+            row = _read_row(value)
+        except ValueError:
+            continue
+        queue_id = row["record"].get("queue_id")
+        if isinstance(queue_id, int) and queue_id and row["what"] in (QUEUES, EXCHANGES):
+            found[queue_id] = Owner(row["vhost"], row["what"], str(row["record"].get("name")))
+    return found
 
 
 def _read_row(value: bytes) -> Record:

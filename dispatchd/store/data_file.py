@@ -38,6 +38,7 @@ def claim_directory(directory: Path) -> int:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(directory / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        adopt(lock, directory)
     except OSError as error:
         found = f"{directory}: cannot be used as a store: {error.strerror}"
         raise StoreError(f"{found}, expected a directory that this user may write") from error
@@ -50,10 +51,15 @@ def claim_directory(directory: Path) -> int:
         if isinstance(error, BlockingIOError):
             raise StoreError(f"{directory}: in use by another broker (process {owner}), expected to be alone") from None
         raise StoreError(f"{directory}: cannot be locked: {error.strerror}, expected a lock of its own") from error
-    with suppress(OSError):  # where this user may not look, nobody has made a folder for him just now
-        for folder in directory.absolute().parents:
-            sync_directory(folder)
+    sync_way_to(directory)
     return lock
+
+
+def adopt(descriptor: int, directory: Path) -> None:
+    """Give a file to the owner of a directory, if root has made it: there a broker may be somebody else."""
+    if os.geteuid() == 0:
+        owner = directory.stat()
+        os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
 def create_data_file(directory: Path, fill: Callable[[Path], None]) -> None:
@@ -74,20 +80,25 @@ def create_data_file(directory: Path, fill: Callable[[Path], None]) -> None:
 
 
 def verify_data_file(data: Path) -> None:
-    """Check that every page that LMDB could follow is in the file and sound; some 1.5 µs per record.
+    """Raises StoreDamaged with the first of the `faults` if there is one, OSError if the file cannot be read."""
+    if found := faults(data):
+        raise damaged(data, f"{found[0]} (faults: {len(found)})")
+
+
+def faults(data: Path) -> list[str]:
+    """What keeps LMDB from following every page; nothing if they are all in the file, and sound; 1.5 µs per record.
 
     The size alone does not tell: LMDB leaves free pages at the end unwritten, so a sound file may be shorter than its
-    last page number says. Raises StoreDamaged with the first fault, OSError if the file cannot be read.
+    last page number says. Raises OSError if the file cannot be read.
     """
     try:
         with data.open("rb") as file:
-            faults: list[str] = _Verifier(file, data.stat().st_size).verify()
+            found: list[str] = _Verifier(file, data.stat().st_size).verify()
     except verify.VerifyError as error:
-        faults = [str(error)]
+        found = [str(error)]
     except (ArithmeticError, LookupError, RecursionError, ValueError, struct.error) as error:
-        faults = [f"cannot be followed: {error!r}"]
-    if faults:
-        raise damaged(data, f"{faults[0]} (faults: {len(faults)})")
+        found = [f"cannot be followed: {error!r}"]
+    return found
 
 
 class _Verifier(verify._Verifier):
@@ -102,6 +113,13 @@ class _Verifier(verify._Verifier):
 def damaged(path: Path, found: str) -> StoreDamaged:
     """The one line in which a damaged store is refused."""
     return StoreDamaged(f"{path}: damaged: {found}, expected a whole store; it is left as it is")
+
+
+def sync_way_to(directory: Path) -> None:
+    """Have the names of a directory and of those above it on disk."""
+    with suppress(OSError):  # where this user may not look, nobody has made a folder for him just now
+        for folder in directory.absolute().parents:
+            sync_directory(folder)
 
 
 def sync_directory(directory: Path) -> None:

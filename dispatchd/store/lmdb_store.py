@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
@@ -25,8 +25,9 @@ from dispatchd.store.data_file import (
     sync_directory,
     verify_data_file,
 )
+from dispatchd.store.failures import told
 from dispatchd.store.filling import fill
-from dispatchd.store.headroom import FULL, adds, is_full, keep_spare, map_size_for, unused
+from dispatchd.store.headroom import adds, keep_spare, map_size_for, unused
 from dispatchd.store.interface import Dropped, Recovered, StoredHead, StoreError, StoreFull, StoreTooNew
 from dispatchd.store.layout import FORMAT, FORMAT_KEY, META_NAME, definition_key, definition_row, read_definition
 from dispatchd.store.mapping import Mapping
@@ -39,14 +40,14 @@ logger = logging.getLogger(__name__)
 DEFAULT_MAP_SIZE: Final = 1 << 40
 """Bytes that a store may take. Address space, not memory or disk; growing later would invalidate readers."""
 
+SECONDS_BETWEEN_CHECKS_OF_READERS: Final = 10.0
+
 ROWS_READ_AT_ONCE: Final = 256
 """In compiled code, which keeps the interpreter for itself until it returns."""
 ROWS_DROPPED_IN_ONE_COMMIT: Final = 10_000
 """Of deleted queues: some 20 ms in which nobody else's commit can begin."""
 OCTETS_DROPPED_LIKE_A_ROW: Final = 32 << 10
 """The pages of a large message are listed as free, and that takes room: 8 octets for each."""
-
-_CORRUPT: Final = (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)
 
 
 class LmdbStore:
@@ -69,6 +70,7 @@ class LmdbStore:
         self._tables: Tables | None = None
         self._statistics = dict.fromkeys(("definitions", "entries", "contents", "marks", "bytes_used"), 0)
         self._attempts: list[tuple[int, Changes]] = []
+        self._readers_checked = time.monotonic()
         self._lock = claim_directory(self._directory)
         try:
             with self._errors("opened"):
@@ -125,6 +127,7 @@ class LmdbStore:
         if self._tables is None:
             with self._errors("opened"):
                 self._tables = self._open()
+        self._forget_dead_readers(self._tables)
         with self._begin("written", write=True) as (transaction, tables):
             self._undo_what_failed(transaction, tables)
             self._attempts.append((transaction.id(), changes))
@@ -149,6 +152,13 @@ class LmdbStore:
         for _, failed in self._attempts:
             _delete(transaction.cursor(tables.entries), [key for key, _ in failed.entries])
             _delete(transaction.cursor(tables.contents), [key for key, _ in failed.contents])
+
+    def _forget_dead_readers(self, tables: Tables) -> None:
+        """Let pages be used again that a backup kept, and died; LMDB does not do that by itself."""
+        if self._readers_checked + SECONDS_BETWEEN_CHECKS_OF_READERS < time.monotonic():
+            self._readers_checked = time.monotonic()
+            with suppress(lmdb.Error):
+                tables.environment.reader_check()
 
     def close(self) -> None:
         """See `Store.close`."""
@@ -220,25 +230,12 @@ class LmdbStore:
 
     @contextmanager
     def _errors(self, done: str) -> Iterator[None]:
-        """Turn what LMDB, the system or a record raises into the store's own errors."""
-        try:
-            yield
-        except lmdb.MapFullError as error:
-            found = f"{self._data}: full: reached its limit of {self._map_size} bytes"
-            raise StoreFull(f"{found}, expected room for this batch") from error
-        except lmdb.PanicError as error:
-            self._tables = None  # LMDB gives the environment up when the last write of a commit has failed
-            raise StoreError(f"{self._data}: could not be {done}: {error}, it has to be opened anew") from error
-        except _CORRUPT as error:
-            raise damaged(self._data, str(error)) from error
-        except (lmdb.Error, OSError) as error:
-            # LMDB's errors have a code, py-lmdb's own have none.
-            code = error.errno if isinstance(error, OSError) else getattr(error, "code", 0)
-            if code in FULL or (code == errno.EIO and done != "read" and is_full(self._directory)):
-                raise StoreFull(f"{self._data}: full: {error}, expected room on its disk") from error
-            raise StoreError(f"{self._data}: could not be {done}: {error}") from error
-        except ValueError as error:
-            raise damaged(self._data, str(error)) from error
+        with told(self._data, done, self._map_size):
+            try:
+                yield
+            except lmdb.PanicError as error:
+                self._tables = None  # LMDB gives the environment up when the last write of a commit has failed
+                raise StoreError(f"{self._data}: could not be {done}: {error}, it has to be opened anew") from error
 
 
 class ScratchStore(LmdbStore):

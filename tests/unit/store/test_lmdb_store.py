@@ -23,6 +23,7 @@ from dispatchd.store import lmdb_store
 from dispatchd.store.headroom import SPARE_BYTES
 from dispatchd.store.interface import StoreDamaged, StoreError, StoreFull, StoreTooNew
 from dispatchd.store.lmdb_store import OCTETS_DROPPED_LIKE_A_ROW, LmdbStore, ScratchStore
+from dispatchd.store.remains import Remains
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -409,10 +410,47 @@ def test_what_lmdb_raises_names_the_store(tmp_path: Path) -> None:
         store.commit(adding(1, entries([b"too late"])))
 
 
+READ_FOR_EVER = """
+import lmdb, sys, time
+with lmdb.open(sys.argv[1], readonly=True, max_dbs=5) as environment, environment.begin():
+    print(flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_reader_that_was_killed_keeps_no_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lmdb_store, "SECONDS_BETWEEN_CHECKS_OF_READERS", 0.0)
+    store = LmdbStore(tmp_path)
+    store.commit(adding(1, entries([b"x" * 100_000])))
+
+    def replace() -> None:
+        for number in range(20):
+            changes = adding(1, entries([b"y" * 100_000], number + 2))
+            changes.deleted_entries = [entry_key(1, number + 1)]
+            store.commit(changes)
+
+    with subprocess.Popen([sys.executable, "-c", READ_FOR_EVER, str(tmp_path)], stdout=subprocess.PIPE) as reader:
+        assert reader.stdout is not None
+        reader.stdout.readline()
+        replace()
+        grown = last_page(tmp_path)
+        reader.kill()
+    replace()
+    replace()
+    assert last_page(tmp_path) == grown
+    store.close()
+
+
+def last_page(directory: Path) -> int:
+    with Remains(directory / "data.mdb") as remains:
+        return remains.last_page
+
+
 COMMIT_FOR_EVER = """
 import itertools, sys
 from unit.store.batches import adding, entries
 from dispatchd.store.lmdb_store import LmdbStore
+from dispatchd.store.remains import Remains
 store = LmdbStore(sys.argv[1])
 last = max((len(found.positions) for found in store.recover().queues.values()), default=0)
 for last in itertools.count(last + 10, 10):

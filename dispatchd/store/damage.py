@@ -1,0 +1,60 @@
+"""What of a store is damaged, in words: each queue with the number of messages concerned."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dispatchd.model.checksums import DEFINITIONS, MARKS
+from dispatchd.model.names import printable
+from dispatchd.store.inspection import Inspection
+
+_MOST_NAMED: Final = 5
+
+
+def concerned(inspection: Inspection) -> list[str]:
+    """What is lost to damage: a line for each queue, with its name and a number of messages, then all else."""
+    lines = [
+        f"{_number(queue.damaged, 'message')} of {_owner(inspection, queue_id)}"
+        for queue_id, queue in sorted(inspection.queues.items())
+        if queue.damaged
+    ]
+    if inspection.lost != 0:
+        where = _some([_owner(inspection, queue_id) for queue_id in inspection.lost_in], "queues") or "an unknown queue"
+        lines.append(f"{_number(inspection.lost, 'message')} of {where}{' together' * (len(inspection.lost_in) > 1)}")
+    for table, name in ((DEFINITIONS, "definition"), (MARKS, "mark")):
+        findings = inspection.remains.findings[table]
+        missing = findings.missing
+        count = None if missing is None else missing + len(findings.damaged)
+        if count != 0:
+            what = f"{_number(count, name)}"
+            lines.append(what if table == DEFINITIONS else f"{what} of what was delivered")
+    return lines
+
+
+def in_one_line(inspection: Inspection) -> str:
+    """The same for a refusal, with the first fault of the file if there is one."""
+    faults = inspection.remains.faults
+    parts = [_some(concerned(inspection), "more") or "no message"]
+    if faults:
+        parts.append(f"{faults[0]} (faults: {len(faults)})")
+    return "; ".join(parts)
+
+
+def _owner(inspection: Inspection, queue_id: int) -> str:
+    if not queue_id:
+        return "an unknown queue"
+    owner = inspection.queues[queue_id].owner
+    return f"a queue without a definition (id {queue_id})" if owner is None else printable(str(owner))
+
+
+def _number(count: int | None, noun: str) -> str:
+    if count is None:
+        return f"an unknown number of {noun}s"
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def _some(names: list[str], others: str) -> str:
+    named = names[:_MOST_NAMED]
+    if len(names) > len(named):
+        named.append(f"{len(names) - len(named):,} {others}")
+    return ", ".join(named)

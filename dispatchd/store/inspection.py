@@ -1,0 +1,126 @@
+"""What a data file has: its queues with their messages, as far as they are intact."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from dispatchd.model.checksums import CONTENTS, DEFINITIONS, ENTRIES, MARKS
+from dispatchd.model.records import SHARED, body_size, entry_head, read_id, shared_content, split_entry_key
+from dispatchd.model.stored_definitions import Owner, owners
+from dispatchd.store.layout import read_definition
+from dispatchd.store.remains import Remains
+
+_QUEUE_ID_SIZE: Final = 8
+
+
+@dataclass(slots=True)
+class QueueContents:
+    """Of one queue: its messages, the octets of their bodies, and how many messages are damaged.
+
+    A deleted queue may have left some, which have no `owner` then.
+    """
+
+    owner: Owner | None = None
+    messages: int = 0
+    octets: int = 0
+    damaged: int = 0
+
+
+class Inspection:
+    """Of a file, whose `remains` are all read. `queues` are by their ids.
+
+    `contents` has the octets of the body of each shared content that is intact. `lost` messages were in pages that are
+    damaged, None if nobody can know how many; they were in queues of `lost_in`.
+    """
+
+    def __init__(self, remains: Remains) -> None:
+        self.remains = remains
+        self.queues: dict[int, QueueContents] = {}
+        self.contents: dict[int, int] = {}
+        self.definitions: dict[bytes, bytes] = {}
+        self._without_content: list[tuple[int, int]] = []
+        for table, key, value in _all_rows(remains):
+            if table == DEFINITIONS:
+                name, record = read_definition(key, value)
+                self.definitions[name] = record
+            elif table == CONTENTS:
+                self._take_content(key, value)
+            elif table == ENTRIES:
+                self._take_entry(key, value)
+        self._finish()
+
+    def _take_content(self, key: bytes, value: bytes) -> None:
+        try:
+            self.contents[read_id(key)] = body_size(value, 0)
+        except ValueError:
+            self.remains.findings[CONTENTS].damaged.append(key)
+
+    def _take_entry(self, key: bytes, value: bytes) -> None:
+        queue_id, _ = split_entry_key(key)
+        try:
+            kind, _, at = entry_head(value)
+            if kind != SHARED:
+                self._count(queue_id, body_size(value, at))
+            else:
+                content = shared_content(value, at)
+                if content in self.contents:
+                    self._count(queue_id, self.contents[content])
+                else:
+                    self._without_content.append((queue_id, content))
+        except ValueError:
+            self.queue(queue_id).damaged += 1
+
+    def _count(self, queue_id: int, octets: int) -> None:
+        queue = self.queue(queue_id)
+        queue.messages += 1
+        queue.octets += octets
+
+    def queue(self, queue_id: int) -> QueueContents:
+        """The queue with this id."""
+        return self.queues.setdefault(queue_id, QueueContents())
+
+    def _finish(self) -> None:
+        for queue_id, content in self._without_content:  # it may be a stray
+            if content in self.contents:
+                self._count(queue_id, self.contents[content])
+            else:
+                self.queue(queue_id).damaged += 1
+        for queue_id, owner in owners(self.definitions.values()).items():
+            self.queue(queue_id).owner = owner
+        entries = self.remains.findings[ENTRIES]
+        for key in entries.damaged:
+            queue_id = int.from_bytes(key[:_QUEUE_ID_SIZE], "big")
+            self.queue(queue_id if queue_id in self.queues else 0).damaged += 1
+        self.lost = entries.missing
+        self.lost_in = sorted(
+            queue_id for queue_id in self.queues if any(_may_have(gap, queue_id) for gap in entries.gaps)
+        )
+        if self.lost and len(self.lost_in) == 1:
+            self.queue(self.lost_in[0]).damaged += self.lost
+            self.lost = 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing is wrong with the file, or missing."""
+        findings = self.remains.findings.values()
+        return not (
+            self.remains.faults
+            or any(found.damaged or found.gaps for found in findings)
+            or any(queue.damaged for queue in self.queues.values())
+        )
+
+
+def _all_rows(remains: Remains) -> Iterator[tuple[int, bytes, bytes]]:
+    for table in (DEFINITIONS, CONTENTS, ENTRIES, MARKS):
+        for key, value in remains.rows(table):
+            yield table, key, value
+    yield from remains.strays()
+
+
+def _may_have(gap: tuple[bytes, bytes | None], queue_id: int) -> bool:
+    """Whether some of a queue's entries may have been in a gap."""
+    first, end = gap
+    begin = int.from_bytes(first[:_QUEUE_ID_SIZE], "big")
+    return begin <= queue_id and (end is None or queue_id <= int.from_bytes(end[:_QUEUE_ID_SIZE], "big"))
