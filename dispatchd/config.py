@@ -49,6 +49,7 @@ class Config:
     memory_high_watermark: float = 0.6  # RabbitMQ 4's; up to 1 it is a fraction of what the process can have
     disk_free_limit: int = 50_000_000  # RabbitMQ's
     store_size_limit: int = 1 << 40
+    salvage: bool = False
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,13 @@ OPTIONS: Final = (
         _SOME_SIZE,
         "the largest body of a message; a larger one closes its channel (default: 16MiB)",
         _whole_number,
+    ),
+    Option(
+        "salvage",
+        _truth,
+        "true or false",
+        "when the durable data are damaged, keep them aside and start with what is intact",
+        None,
     ),
     Option("log-level", _log_level, f"one of {', '.join(LOG_LEVELS)}", "how much is logged (default: info)"),
     Option(

@@ -194,7 +194,8 @@ def _done_within(seconds: float, ref: Ref, request: ActorMessage) -> bool:
 
 def _open_stores(config: Config) -> tuple[Store, Store]:
     try:
-        return LmdbStore(config.persist_dir, config.store_size_limit), ScratchStore(config.persist_dir / "scratch")
+        store = LmdbStore(config.persist_dir, config.store_size_limit, config.salvage)
+        return store, ScratchStore(config.persist_dir / "scratch")
     except StoreError as error:
         raise StartError(str(error)) from error
 

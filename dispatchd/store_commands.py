@@ -46,7 +46,9 @@ def _check(directory: Path, _given: Given) -> int:
         print(f"damaged: {line}")
     for fault in inspection.remains.faults:
         print(f"fault of the file: {fault}")
-    print("sound" if inspection.is_sound else "damaged")
+    print(
+        "sound" if inspection.is_sound else "damaged; a broker with --salvage keeps the file aside and serves the rest"
+    )
     return 0 if inspection.is_sound else EXIT_DAMAGED
 
 

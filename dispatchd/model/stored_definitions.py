@@ -81,7 +81,7 @@ def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
     """The records by vhost. Raises ValueError or KeyError for a row that isn't one."""
     vhosts: dict[str, StoredVhost] = {}
     for key, value in rows.items():
-        row = _read_row(value)
+        row = read_row(value)
         vhost = vhosts.setdefault(row["vhost"], StoredVhost())
         vhost.keys.append(key)
         if row["what"] == VHOSTS:
@@ -115,7 +115,7 @@ def owners(values: Iterable[bytes]) -> dict[int, Owner]:
     found: dict[int, Owner] = {}
     for value in values:
         try:
-            row = _read_row(value)
+            row = read_row(value)
         except ValueError:
             continue
         queue_id = row["record"].get("queue_id")
@@ -124,7 +124,8 @@ def owners(values: Iterable[bytes]) -> dict[int, Owner]:
     return found
 
 
-def _read_row(value: bytes) -> Record:
+def read_row(value: bytes) -> Record:
+    """What a record is about: "vhost", "what" and "record". Raises ValueError if it makes no sense."""
     try:
         row: Any = json.loads(value)
     except (ValueError, RecursionError):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 from dispatchd.model.checksums import DEFINITIONS, MARKS
 from dispatchd.model.names import printable
 from dispatchd.store.inspection import Inspection
+from dispatchd.store.interface import StoreDamaged
+from dispatchd.store.remains import Remains
 
 _MOST_NAMED: Final = 5
 
@@ -29,6 +32,17 @@ def concerned(inspection: Inspection) -> list[str]:
             what = f"{_number(count, name)}"
             lines.append(what if table == DEFINITIONS else f"{what} of what was delivered")
     return lines
+
+
+def explained(data: Path, error: StoreDamaged) -> StoreDamaged:
+    """The refusal of a file that cannot be used, with what is concerned, and how to go on."""
+    try:
+        with Remains(data) as remains:
+            inspection = Inspection(remains)
+    except (OSError, LookupError, ValueError):
+        return error
+    what = _some(concerned(inspection), "more") or "no message"
+    return StoreDamaged(f"{error}. Concerned: {what}. `dispatchd store check` tells all, --salvage serves the rest")
 
 
 def in_one_line(inspection: Inspection) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -18,11 +18,18 @@ Rows = Iterable[tuple[bytes, bytes]]
 _ROWS_IN_ONE_TRANSACTION: Final = 50_000
 
 
-def fill(directory: Path, map_size: int, tables: Mapping[bytes, Rows] | None = None, used: int = 0) -> None:
+def fill(
+    directory: Path,
+    map_size: int,
+    tables: Mapping[bytes, Rows] | None = None,
+    strays: Iterable[tuple[bytes, bytes, bytes]] = (),
+    used: int = 0,
+) -> None:
     """Make a data file in an empty directory, of the format of now, with these rows by the names of their tables.
 
-    Rows come in the order of their keys. They take about `used` bytes, for which the disk has to have room at once. The
-    file is synced when this returns. Raises what LMDB raises, and OSError.
+    Rows come in the order of their keys; only `strays`, with the names of their tables, come in any order, and are left
+    out where there is such a row already. All take about `used` bytes, for which the disk has to have room at once.
+    The file is synced when this returns. Raises what LMDB raises, and OSError.
     """
     environment = lmdb.open(str(directory), map_size=map_size, max_dbs=len(DATABASES), mode=0o600, sync=False)
     try:
@@ -35,6 +42,7 @@ def fill(directory: Path, map_size: int, tables: Mapping[bytes, Rows] | None = N
             keep_spare(directory / DATA_FILE, used)
         for name, rows in (tables or {}).items():
             _put(environment, name, iter(rows))
+        _put_strays(environment, iter(strays))
         environment.sync(force=True)
     finally:
         environment.close()
@@ -47,3 +55,11 @@ def _put(environment: lmdb.Environment, name: bytes, rows: Rows) -> None:
             taken, added = transaction.cursor(table).putmulti(some, append=True)
         if taken != len(some) or added != len(some):
             raise lmdb.Error(f"{name.decode()}: took {taken} of {len(some)} records and added {added}")
+
+
+def _put_strays(environment: lmdb.Environment, strays: Iterator[tuple[bytes, bytes, bytes]]) -> None:
+    tables = {name: environment.open_db(name, create=False) for name in DATABASES}
+    while some := list(islice(strays, _ROWS_IN_ONE_TRANSACTION)):
+        with environment.begin(write=True) as transaction:
+            for name, key, value in some:
+                transaction.put(key, value, db=tables[name], overwrite=False)

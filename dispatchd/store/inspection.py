@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from dispatchd.model.checksums import CONTENTS, DEFINITIONS, ENTRIES, MARKS
-from dispatchd.model.records import SHARED, body_size, entry_head, read_id, shared_content, split_entry_key
+from dispatchd.model.records import (
+    SHARED,
+    body_size,
+    entry_head,
+    marked_position,
+    read_id,
+    shared_content,
+    split_entry_key,
+)
 from dispatchd.model.stored_definitions import Owner, owners
 from dispatchd.store.layout import read_definition
 from dispatchd.store.remains import Remains
@@ -17,7 +25,7 @@ _QUEUE_ID_SIZE: Final = 8
 
 @dataclass(slots=True)
 class QueueContents:
-    """Of one queue: its messages, the octets of their bodies, and how many messages are damaged.
+    """Of one queue: its messages, the octets of their bodies, the last position, and how many messages are damaged.
 
     A deleted queue may have left some, which have no `owner` then.
     """
@@ -25,11 +33,12 @@ class QueueContents:
     owner: Owner | None = None
     messages: int = 0
     octets: int = 0
+    last_position: int = 0
     damaged: int = 0
 
 
 class Inspection:
-    """Of a file, whose `remains` are all read. `queues` are by their ids.
+    """Of a file, whose `remains` are all read. `queues` and `marks` are by the ids of queues.
 
     `contents` has the octets of the body of each shared content that is intact. `lost` messages were in pages that are
     damaged, None if nobody can know how many; they were in queues of `lost_in`.
@@ -39,16 +48,19 @@ class Inspection:
         self.remains = remains
         self.queues: dict[int, QueueContents] = {}
         self.contents: dict[int, int] = {}
+        self.marks: dict[int, int] = {}
         self.definitions: dict[bytes, bytes] = {}
-        self._without_content: list[tuple[int, int]] = []
+        self._perhaps_without_content: list[tuple[bytes, bytes]] = []
         for table, key, value in _all_rows(remains):
             if table == DEFINITIONS:
                 name, record = read_definition(key, value)
                 self.definitions[name] = record
             elif table == CONTENTS:
                 self._take_content(key, value)
-            elif table == ENTRIES:
-                self._take_entry(key, value)
+            elif table == MARKS:
+                self._take_mark(key, value)
+            elif not self._take_entry(key, value):
+                self._perhaps_without_content.append((key, value))
         self._finish()
 
     def _take_content(self, key: bytes, value: bytes) -> None:
@@ -57,36 +69,39 @@ class Inspection:
         except ValueError:
             self.remains.findings[CONTENTS].damaged.append(key)
 
-    def _take_entry(self, key: bytes, value: bytes) -> None:
-        queue_id, _ = split_entry_key(key)
+    def _take_mark(self, key: bytes, value: bytes) -> None:
+        try:
+            self.marks[read_id(key)] = marked_position(value)
+        except ValueError:
+            self.remains.findings[MARKS].damaged.append(key)
+
+    def size_of(self, value: bytes) -> int | None:
+        """The octets of the body of an entry; None if it makes no sense, or names a content that is not intact."""
         try:
             kind, _, at = entry_head(value)
-            if kind != SHARED:
-                self._count(queue_id, body_size(value, at))
-            else:
-                content = shared_content(value, at)
-                if content in self.contents:
-                    self._count(queue_id, self.contents[content])
-                else:
-                    self._without_content.append((queue_id, content))
+            return self.contents.get(shared_content(value, at)) if kind == SHARED else body_size(value, at)
         except ValueError:
-            self.queue(queue_id).damaged += 1
+            return None
 
-    def _count(self, queue_id: int, octets: int) -> None:
+    def _take_entry(self, key: bytes, value: bytes) -> bool:
+        octets = self.size_of(value)
+        if octets is None:
+            return False
+        queue_id, position = split_entry_key(key)
         queue = self.queue(queue_id)
         queue.messages += 1
         queue.octets += octets
+        queue.last_position = max(queue.last_position, position)
+        return True
 
     def queue(self, queue_id: int) -> QueueContents:
         """The queue with this id."""
         return self.queues.setdefault(queue_id, QueueContents())
 
     def _finish(self) -> None:
-        for queue_id, content in self._without_content:  # it may be a stray
-            if content in self.contents:
-                self._count(queue_id, self.contents[content])
-            else:
-                self.queue(queue_id).damaged += 1
+        for key, value in self._perhaps_without_content:  # which may be a stray
+            if not self._take_entry(key, value):
+                self.queue(split_entry_key(key)[0]).damaged += 1
         for queue_id, owner in owners(self.definitions.values()).items():
             self.queue(queue_id).owner = owner
         entries = self.remains.findings[ENTRIES]

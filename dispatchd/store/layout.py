@@ -6,9 +6,11 @@ Format 2 ends each value with a checksum (`model/checksums.py`); format 1 had no
 from __future__ import annotations
 
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 from dispatchd.model.checksums import CHECKSUM_SIZE, DEFINITIONS, check, with_checksum
+from dispatchd.store.interface import StoreTooNew
 
 META_NAME: Final = b"meta"
 DEFINITIONS_NAME: Final = b"definitions"
@@ -23,6 +25,13 @@ FORMAT: Final = 2
 
 _DIGEST_SIZE: Final = 16
 _LENGTH_SIZE: Final = 4
+
+
+def expect_known(data: Path, found: int) -> None:
+    """Raises StoreTooNew if the format of a file is one that this version does not know."""
+    if found > FORMAT:
+        wrong = f"{data}: written in format {found}, expected format {FORMAT} or an older one"
+        raise StoreTooNew(f"{wrong}; use the version of dispatchd that wrote it")
 
 
 def definition_key(key: bytes) -> bytes:

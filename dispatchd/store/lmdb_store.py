@@ -16,6 +16,7 @@ import lmdb
 from dispatchd.model.journal import Changes
 from dispatchd.model.records import id_key
 from dispatchd.model.stored_entries import Contents, StoredEntry, entry_keys, read_entries
+from dispatchd.store.damage import explained
 from dispatchd.store.data_file import (
     DATA_FILE,
     LMDB_LOCK_FILE,
@@ -28,11 +29,20 @@ from dispatchd.store.data_file import (
 from dispatchd.store.failures import told
 from dispatchd.store.filling import fill
 from dispatchd.store.headroom import adds, keep_spare, map_size_for, unused
-from dispatchd.store.interface import Dropped, Recovered, StoredHead, StoreError, StoreFull, StoreTooNew
-from dispatchd.store.layout import FORMAT, FORMAT_KEY, META_NAME, definition_key, definition_row, read_definition
+from dispatchd.store.interface import Dropped, Recovered, StoreDamaged, StoredHead, StoreError, StoreFull
+from dispatchd.store.layout import (
+    FORMAT,
+    FORMAT_KEY,
+    META_NAME,
+    definition_key,
+    definition_row,
+    expect_known,
+    read_definition,
+)
 from dispatchd.store.mapping import Mapping
 from dispatchd.store.migration import OLDEST_FORMAT, migrate
 from dispatchd.store.recovery import content_named_by, contents_named_by, index, read_head
+from dispatchd.store.salvage import salvage
 from dispatchd.store.tables import Tables, open_environment
 
 logger = logging.getLogger(__name__)
@@ -59,14 +69,16 @@ class LmdbStore:
     kind: Final = "lmdb"
     _is_synced: ClassVar[bool] = True
 
-    def __init__(self, directory: str | Path, map_size: int = DEFAULT_MAP_SIZE) -> None:
+    def __init__(self, directory: str | Path, map_size: int = DEFAULT_MAP_SIZE, salvages: bool = False) -> None:
         """Open the store in `directory`, or make it. Additions end at `map_size` bytes of pages in use.
 
+        One that `salvages` does so when its file is damaged: here, or in `recover`.
         Raises StoreDamaged, StoreTooNew, StoreFull, or StoreError if the directory cannot be had.
         """
         self._directory = Path(directory)
         self._data = self._directory / DATA_FILE
         self._map_size = map_size
+        self._salvages = salvages
         self._tables: Tables | None = None
         self._statistics = dict.fromkeys(("definitions", "entries", "contents", "marks", "bytes_used"), 0)
         self._attempts: list[tuple[int, Changes]] = []
@@ -84,11 +96,32 @@ class LmdbStore:
             sync_directory(self._directory)  # who made it may have ended before he did that
         else:
             self._create()
-        verify_data_file(self._data)
-        self._tables = self._open()
+        try:
+            self._tables = self._open_verified()
+        except StoreDamaged as error:
+            self._salvage(error)
+            self._tables = self._open_verified()
 
     def recover(self) -> Recovered:
         """See `Store.recover`. A full disk does not stop it: the next start drops the contents then."""
+        try:
+            return self._recover()
+        except StoreDamaged as error:
+            self._salvage(error)
+            if self._tables is not None:
+                self._tables.environment.close()
+            self._tables = self._open_verified()
+            return self._recover()
+
+    def _salvage(self, error: StoreDamaged) -> None:
+        """Have what is damaged replaced by what is intact, or say what is damaged."""
+        if not self._salvages:
+            raise explained(self._data, error) from error
+        logger.warning("%s", error)
+        with self._errors("salvaged"):
+            salvage(self._directory, map_size_for(self._map_size))
+
+    def _recover(self) -> Recovered:
         with self._reading() as (transaction, tables):
             definitions = dict(read_definition(*row) for row in transaction.cursor(tables.definitions))
             contents = iter(transaction.cursor(tables.contents))
@@ -181,6 +214,11 @@ class LmdbStore:
     def _create(self) -> None:
         create_data_file(self._directory, lambda unfinished: fill(unfinished, map_size_for(self._map_size)))
 
+    def _open_verified(self) -> Tables:
+        with self._errors("opened"):
+            verify_data_file(self._data)
+            return self._open()
+
     def _open(self) -> Tables:
         environment = self._environment()
         try:
@@ -208,9 +246,7 @@ class LmdbStore:
             found = transaction.get(FORMAT_KEY, db=meta)
         if found is None or not found.isdigit() or int(found) < OLDEST_FORMAT:
             raise damaged(self._data, f"the format of the store is {found!r}")
-        if int(found) > FORMAT:
-            wrong = f"{self._data}: written in format {found.decode()}, expected format {FORMAT} or an older one"
-            raise StoreTooNew(f"{wrong}; use the version of dispatchd that wrote it")
+        expect_known(self._data, int(found))
         return int(found)
 
     @contextmanager

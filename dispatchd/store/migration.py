@@ -42,4 +42,4 @@ def migrate(old: lmdb.Environment, directory: Path, map_size: int) -> None:
         index(definitions, rows(CONTENTS_NAME), rows(ENTRIES_NAME), rows(MARKS_NAME))
         tables = {name: rows(name) for name in _TABLES}
         used = (old.info()["last_pgno"] + 1) * old.stat()["psize"]
-        create_data_file(directory, lambda unfinished: fill(unfinished, map_size, tables, used))
+        create_data_file(directory, lambda unfinished: fill(unfinished, map_size, tables, used=used))

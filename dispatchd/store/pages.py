@@ -130,19 +130,14 @@ class PageFile:
                 continue
             page = self._read(number * self.page_size, self.page_size)
             stored_number, _, flags, _, _ = _PAGE.unpack_from(page)
-            faults = []
             if stored_number != number or flags not in (_BRANCH, _LEAF):
-                faults.append(f"page {number} has the number {stored_number} and flags {flags:#x}")
-            if flags == _BRANCH or (flags != _LEAF and depth < tree.depth):
-                children = self._children(page, first, end)
-                if not children:
-                    faults.append(f"page {number} leads nowhere")
-                if faults:
-                    yield Stretch(first, end, [], faults)
+                yield Stretch(first, end, [], [f"page {number} has the number {stored_number} and flags {flags:#x}"])
+            elif flags == _LEAF:
+                yield Stretch(first, end, *self._nodes(page, number))
+            elif children := self._children(page, first, end):
                 waiting.extend((*child, depth + 1) for child in reversed(children))
             else:
-                nodes, more_faults = self._nodes(page, number)
-                yield Stretch(first, end, nodes, faults + more_faults)
+                yield Stretch(first, end, [], [f"page {number} leads nowhere"])
 
     def _reach(self, number: int, count: int) -> bool:
         """Note that pages are in use. False if that cannot be, or they were in use already."""
@@ -151,17 +146,19 @@ class PageFile:
         self.reached[number : number + count] = b"\1" * count
         return True
 
-    def _places(self, page: bytes) -> list[int]:
-        end = _PAGE.unpack_from(page)[3]
-        if not _PAGE.size <= end <= len(page) or end % 2:
+    def _places(self, page: bytes) -> list[int | None]:
+        """Where the nodes are, None for one that is not behind the rest: between may be what was deleted."""
+        _, _, _, end, begin = _PAGE.unpack_from(page)
+        if not _PAGE.size <= end <= begin <= len(page) or end % 2:
             return []
-        return [place for (place,) in _PLACE.iter_unpack(page[_PAGE.size : end])]
+        places = (place for (place,) in _PLACE.iter_unpack(page[_PAGE.size : end]))
+        return [place if begin <= place <= len(page) - _NODE.size else None for place in places]
 
     def _children(self, page: bytes, first: bytes, end: bytes | None) -> list[tuple[int, bytes, bytes | None]]:
         """Number, first key and end of each page below; nothing if one of them makes no sense."""
         found: list[tuple[int, bytes]] = []
         for place in self._places(page):
-            if place + _NODE.size > len(page):
+            if place is None:
                 return []
             low, high, highest, key_size = _NODE.unpack_from(page, place)
             key = page[place + _NODE.size :][:key_size] if found else first
@@ -174,10 +171,10 @@ class PageFile:
     def _nodes(self, page: bytes, number: int) -> tuple[list[Node], list[str]]:
         nodes, faults = [], []
         places = self._places(page)
-        if not places:
-            faults.append(f"page {number} has no rows")
+        if min((place for place in places if place), default=0) != _PAGE.unpack_from(page)[4]:
+            faults.append(f"page {number} does not say where all of its rows are")
         for place in places:
-            node = self._node(page, place, faults)
+            node = None if place is None else self._node(page, place, faults)
             if node is None:
                 faults.append(f"page {number} has a row that makes no sense")
             else:
@@ -185,8 +182,6 @@ class PageFile:
         return nodes, faults
 
     def _node(self, page: bytes, place: int, faults: list[str]) -> Node | None:
-        if place + _NODE.size > len(page):
-            return None
         low, high, flags, key_size = _NODE.unpack_from(page, place)
         size = low | high << 16
         key_at = place + _NODE.size

@@ -138,8 +138,13 @@ class Remains:
                     yield key, value
                 else:
                     findings.damaged.append(key)
-        if not findings.gaps and tree.entries != findings.intact + len(findings.damaged):
-            self.note(f"of {tree.entries} {NAMES[table].decode()} there are {findings.intact + len(findings.damaged)}")
+        there = findings.intact + len(findings.damaged)
+        if there > tree.entries:  # some of what makes no sense never was a row
+            findings.damaged.sort(key=lambda key: len(key) != _KEY_SIZES[table])
+            del findings.damaged[max(tree.entries - findings.intact, 0) :]
+        if there != tree.entries and not findings.gaps:
+            self.note(f"of {tree.entries} {NAMES[table].decode()} there are {there}")
+            findings.gaps.append((b"", None))
 
     def strays(self) -> Iterator[tuple[int, bytes, bytes]]:
         """Intact rows that no table leads to any more: table, key and value; none if nothing is missing."""

@@ -29,8 +29,8 @@ from dispatchd.store.data_file import (
 )
 from dispatchd.store.failures import told
 from dispatchd.store.inspection import Inspection
-from dispatchd.store.interface import StoreError, StoreTooNew
-from dispatchd.store.layout import DATABASES, FORMAT
+from dispatchd.store.interface import StoreError
+from dispatchd.store.layout import DATABASES, expect_known
 from dispatchd.store.remains import Remains, TransactionGone
 
 _MAP_SIZE: Final = 1 << 42
@@ -157,8 +157,9 @@ def _environment(directory: Path, *, lock: bool) -> Iterator[lmdb.Environment]:
 
 def _inspect(data: Path) -> Inspection:
     with told(data, "read"), Remains(data) as remains:
+        expect_known(data, remains.format)
         remains.note(*faults(data))
-        return _known(data, Inspection(remains))
+        return Inspection(remains)
 
 
 def _inspect_in_use(data: Path, environment: lmdb.Environment) -> Inspection:
@@ -169,15 +170,9 @@ def _inspect_in_use(data: Path, environment: lmdb.Environment) -> Inspection:
             except TransactionGone:
                 continue
             with remains:
-                return _known(data, Inspection(remains))
+                expect_known(data, remains.format)
+                return Inspection(remains)
     raise StoreError(f"{data}: changes faster than it can be looked at, expected a moment between two commits")
-
-
-def _known(data: Path, inspection: Inspection) -> Inspection:
-    found = inspection.remains.format
-    if found > FORMAT:
-        raise StoreTooNew(f"{data}: written in format {found}, expected format {FORMAT} or an older one")
-    return inspection
 
 
 def _sound(data: Path) -> Inspection:

@@ -59,9 +59,9 @@ def test_options_have_one_dash_or_two(server: Server, argv: list[str]) -> None:
 
 
 @pytest.mark.parametrize("dash", ["-", "--"])
-def test_guest_from_anywhere_takes_no_value(server: Server, dash: str) -> None:
-    assert cli.main([f"{dash}guest-from-anywhere"]) == 0
-    assert server.config == Config(guest_from_anywhere=True)
+def test_guest_from_anywhere_and_salvage_take_no_value(server: Server, dash: str) -> None:
+    assert cli.main([f"{dash}guest-from-anywhere", f"{dash}salvage"]) == 0
+    assert server.config == Config(guest_from_anywhere=True, salvage=True)
 
 
 def test_without_options_there_are_the_defaults(server: Server) -> None:

@@ -106,8 +106,8 @@ from pathlib import Path
 from dispatchd.store import lmdb_store, migration
 from dispatchd.store.lmdb_store import LmdbStore
 
-def killed(*arguments, fill=migration.fill):
-    fill(*arguments)
+def killed(*arguments, fill=migration.fill, **more):
+    fill(*arguments, **more)
     if sys.argv[2] == "filled":
         os.kill(os.getpid(), 9)
 

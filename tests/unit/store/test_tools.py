@@ -89,7 +89,7 @@ def test_damage_is_told_with_the_queue_and_the_number_of_messages(
     assert cli.main(["store", "check", str(directory)]) == 1
     out, _ = capsys.readouterr()
     assert [text for text in out.splitlines() if text.startswith("damaged: ")] == [f"damaged: {line}"]
-    assert out.splitlines()[-1] == "damaged"
+    assert out.splitlines()[-1].startswith("damaged; ")
 
 
 def test_where_there_is_no_store_none_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
