@@ -20,6 +20,7 @@ from pathlib import Path
 from lmdb import verify
 
 from dispatchd.store.interface import StoreDamaged, StoreError
+from dispatchd.store.pages import PageFile
 
 DATA_FILE = "data.mdb"
 LMDB_LOCK_FILE = "lock.mdb"
@@ -98,7 +99,20 @@ def faults(data: Path) -> list[str]:
         found = [str(error)]
     except (ArithmeticError, LookupError, RecursionError, ValueError, struct.error) as error:
         found = [f"cannot be followed: {error!r}"]
-    return found
+    return found or _faults_of_metas(data)
+
+
+def _faults_of_metas(data: Path) -> list[str]:
+    """LMDB writes its two meta pages by turns and takes the one with the higher number of a transaction.
+
+    So the numbers follow each other, or one is damaged, and the last commit may be taken back by that.
+    """
+    pages = PageFile(data)
+    numbers = [meta.transaction for meta in pages.metas()]
+    pages.close()
+    if len(numbers) == 2 and numbers[0] == numbers[1] + 1:
+        return []
+    return [f"the meta pages are those of the transactions {numbers}, which do not follow each other"]
 
 
 class _Verifier(verify._Verifier):
