@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
+from threading import Lock
 from typing import ClassVar, Final
 
 import lmdb
@@ -50,6 +51,8 @@ logger = logging.getLogger(__name__)
 DEFAULT_MAP_SIZE: Final = 1 << 40
 """Bytes that a store may take. Address space, not memory or disk; growing later would invalidate readers."""
 
+COMMIT_SECONDS: Final = 10.0
+"""How long `close` waits for the end of a commit."""
 SECONDS_BETWEEN_CHECKS_OF_READERS: Final = 10.0
 
 ROWS_READ_AT_ONCE: Final = 256
@@ -83,6 +86,8 @@ class LmdbStore:
         self._statistics = dict.fromkeys(("definitions", "entries", "contents", "marks", "bytes_used"), 0)
         self._attempts: list[tuple[int, Changes]] = []
         self._readers_checked = time.monotonic()
+        self._writing = Lock()
+        self._is_closed = False
         self._lock = claim_directory(self._directory)
         try:
             with self._errors("opened"):
@@ -157,6 +162,12 @@ class LmdbStore:
 
     def commit(self, changes: Changes) -> Dropped:
         """See `Store.commit`."""
+        with self._writing:
+            return self._commit(changes)
+
+    def _commit(self, changes: Changes) -> Dropped:
+        if self._is_closed:
+            raise StoreError(f"{self._data}: could not be written: it is closed")
         if self._tables is None:
             with self._errors("opened"):
                 self._tables = self._open()
@@ -194,9 +205,17 @@ class LmdbStore:
                 tables.environment.reader_check()
 
     def close(self) -> None:
-        """See `Store.close`."""
-        if self._tables is not None:
-            self._tables.environment.close()
+        """See `Store.close`. A commit that is under way ends first, unless it hangs in the system.
+
+        LMDB's own close would make that transaction invalid, so that it never ends, and then wait for its end.
+        """
+        if self._writing.acquire(timeout=COMMIT_SECONDS):
+            if self._tables is not None:
+                self._tables.environment.close()
+            self._is_closed = True
+            self._writing.release()
+        else:
+            logger.error("%s: left open: a commit takes longer than %d s", self._data, COMMIT_SECONDS)
         os.close(self._lock)
 
     def unused(self) -> int:
@@ -286,9 +305,8 @@ class ScratchStore(LmdbStore):
         self._create()
         return super()._open()
 
-    def commit(self, changes: Changes) -> Dropped:
-        """See `Store.commit`."""
-        dropped = super().commit(changes)
+    def _commit(self, changes: Changes) -> Dropped:
+        dropped = super()._commit(changes)
         if not self.statistics()["entries"]:
             self._tables = None
             self._remove()

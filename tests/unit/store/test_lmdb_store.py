@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import lmdb
@@ -278,6 +279,30 @@ def test_a_second_broker_is_refused_until_the_first_has_closed(directory: Path) 
     first.commit(adding(2, entries([b"still works"])))
     first.close()
     assert open_and_recover(directory) == 62
+
+
+def test_a_store_is_closed_after_the_commit_that_is_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, has_begun, may_end = LmdbStore(tmp_path), Event(), Event()
+
+    def wait(*_: object) -> None:
+        has_begun.set()
+        assert may_end.wait(10)
+
+    monkeypatch.setattr(lmdb_store, "keep_spare", wait)
+    committing = Thread(target=store.commit, args=[adding(1, entries([b"kept"]))])
+    committing.start()
+    assert has_begun.wait(10)
+    closing = Thread(target=store.close)
+    closing.start()
+    closing.join(0.1)
+    assert closing.is_alive()
+    may_end.set()
+    for thread in (committing, closing):
+        thread.join(10)
+        assert not thread.is_alive()
+    with pytest.raises(StoreError, match="closed"):
+        store.commit(adding(1, entries([b"too late"], 2)))
+    assert open_and_recover(tmp_path) == 1
 
 
 def test_a_directory_that_cannot_be_had_is_named(tmp_path: Path) -> None:
