@@ -76,6 +76,15 @@ class Client:
                 raise TypeError(f"expected {kind}, got {frame!r}")
             return frame
 
+    def skip(self, size: int) -> None:
+        """Pass over so many octets that are to come."""
+        while len(self._data) < size:
+            size -= len(self._data)
+            self._data = self.socket.recv(1 << 20)
+            if not self._data:
+                raise ConnectionError("the broker closed the connection")
+        self._data = self._data[size:]
+
     def declare(self, queue: str, *, durable: bool = False, **arguments: Any) -> None:
         """Declare a queue; its arguments are named with `_` for `-`."""
         given = {name.replace("_", "-"): value for name, value in arguments.items()}

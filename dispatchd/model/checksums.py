@@ -21,7 +21,7 @@ CHECKSUM_SIZE: Final = 4
 _RESIDUE: Final = 0x2144DF1C
 """The CRC-32 of whatever is followed by its own CRC-32, the lowest octet first."""
 _COPIED: Final = 4096
-"""A shorter body is cheaper to copy than to check in a call of its own."""
+"""A shorter body is cheaper to copy once more than to check in a call of its own."""
 
 
 def _start(table: i64, first: i64, second: i64) -> i64:
@@ -49,12 +49,12 @@ def check(table: i64, key: bytes, value: bytes) -> None:
 
 def finished(table: i64, key: bytes, out: BytesWriter, body: bytes) -> bytes:
     """What `out` has, then the body, then the checksum of both."""
-    if len(body) < _COPIED:
-        out.write(body)
-        checksum: i64 = crc32(out.getvalue(), _start_of(table, key))
-    else:
-        checksum = crc32(body, crc32(out.getvalue(), _start_of(table, key)))
-        out.write(body)
+    if len(body) >= _COPIED:
+        head = out.getvalue()
+        of_both = crc32(body, crc32(head, _start_of(table, key)))
+        return b"".join((head, body, of_both.to_bytes(CHECKSUM_SIZE, "little")))
+    out.write(body)
+    checksum: i64 = crc32(out.getvalue(), _start_of(table, key))
     write_i32_le(out, i32(checksum - ((checksum & 0x80000000) << 1)))
     return out.getvalue()
 

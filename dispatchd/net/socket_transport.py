@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from contextlib import suppress
+from errno import EBADF
 from typing import TYPE_CHECKING
 
 import gevent
@@ -33,6 +34,11 @@ FLUSH_SECONDS = 2.0
 LARGE_PIECE = 16_384
 """Octets from which on pieces are handed to the system one by one: to copy them together would cost more."""
 PIECES_AT_ONCE = 64
+LARGE_READ = 65_536
+SENT_IN_ONE_GO = 1 << 20
+"""Octets after which the loop looks at all sockets again. Who sleeps for 0 s has up to 50 turns before it does: with
+bodies of 16 MiB these came to 30 ms."""
+READ, WRITE = 1, 2
 
 
 class SocketTransport:
@@ -57,6 +63,9 @@ class SocketTransport:
         self._is_open = False
         self._begun = Event()
         self._connection: Ref | None = None
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(sock.fileno(), READ)
+        self._writable = self._hub.loop.io(sock.fileno(), WRITE)
 
     # For actors
 
@@ -162,7 +171,9 @@ class SocketTransport:
                 elif len(data) == size < most and messages < FEW_MESSAGES:
                     size *= 2
                 self.is_reading = False
-                if credit.is_available:
+                if len(data) >= LARGE_READ:
+                    self._hub.wait(self._readable)
+                elif credit.is_available:
                     gevent.sleep(0)
                 credit.wait()
                 while len(inbox) > MAILBOX_LIMIT and not self._is_closing:
@@ -201,9 +212,14 @@ class SocketTransport:
 
     def _send(self, pieces: list[Piece]) -> None:
         """Send everything. Python's own sendall asks the system for the size of its buffer each time."""
+        in_one_go = 0
         while pieces:
             group = pieces[:PIECES_AT_ONCE]
+            if in_one_go > SENT_IN_ONE_GO:
+                self._hub.wait(self._writable)
+                in_one_go = 0
             sent = self._socket.sendmsg(group) if len(group) > 1 else self._socket.send(group[0])
+            in_one_go += sent
             whole = 0
             while whole < len(group) and sent >= len(group[whole]):
                 sent -= len(group[whole])
@@ -234,5 +250,7 @@ class SocketTransport:
         self._credit.give_all()
         with suppress(OSError):  # the peer was faster
             self._socket.shutdown(socket.SHUT_RDWR)
+        for watcher in (self._readable, self._writable):
+            self._hub.cancel_wait(watcher, OSError(EBADF, "the socket is closed"), close_watcher=True)
         self._socket.close()
         self._begun.set()
