@@ -368,7 +368,7 @@ def _write(transaction: lmdb.Transaction[bytes], tables: Tables, changes: Change
 
 def _delete(cursor: lmdb.Cursor[bytes], keys: Iterable[bytes]) -> None:
     for key in keys:
-        if cursor.set_key(key):
+        if cursor.key() == key or cursor.set_key(key):  # a deletion leaves the cursor at the next row
             cursor.delete()
 
 
