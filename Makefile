@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 
-.PHONY: run test test-compat check bench clean
+.PHONY: run test soak test-compat check bench clean
 
 run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
@@ -23,6 +23,9 @@ run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in 
 test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too
 	$(BIN)/pytest tests/unit
 	PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
+
+soak: $(INSTALLED) $(TOOLS)  ## The long form of the tests by chance and of crashes, and a soak of DISPATCHD_SOAK_MINUTES (30)
+	DISPATCHD_SOAK=1 PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/crash tests/broker/test_bad_input.py
 
 test-compat: $(INSTALLED) $(TOOLS) $(RABBITMQ)  ## Play scripts, Celery and clients' own tests here and on RabbitMQ; COMPAT_EXAMPLES random scripts
 	RABBITMQ_SERVER=$(RABBITMQ) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/compat

@@ -346,6 +346,7 @@ class QueueActor(QueueContents):
     def on_retire(self, message: Retire) -> None:
         """The queue has been deleted: consumers and held publishers are let go, then what is stored."""
         self._expiry.cancel()
+        self._use.end()
         self._part_with_consumers()
         for request in self._waiting_gets:
             request.refuse(f"{self._resource()} is deleted")

@@ -38,6 +38,11 @@ class UseTimer:
         self.note_use()
         self._look_later()
 
+    def end(self) -> None:
+        """The queue goes: a timer may be an hour long, and would keep what it tells for so long."""
+        self._seconds = None
+        self._look_later()
+
     def note_use(self) -> None:
         """Somebody declared the queue, got a message from it, or ceased to consume."""
         self._last_used = time.monotonic()

@@ -306,6 +306,8 @@ class ScratchStore(LmdbStore):
         return super()._open()
 
     def _commit(self, changes: Changes) -> Dropped:
+        if self._tables is None and not adds(changes):
+            return Dropped([], [])
         dropped = super()._commit(changes)
         if not self.statistics()["entries"]:
             self._tables = None

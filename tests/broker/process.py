@@ -29,6 +29,7 @@ class BrokerProcess:
         self.log: list[str] = []
         self.port = 0
         self.admin_port = 0
+        self.debug_port = 0
         self._options = options
         self._within = within
         self._ready = Event()
@@ -57,7 +58,7 @@ class BrokerProcess:
         for line in process.stderr:
             self.log.append(line.rstrip())
             if found := READY.search(line):
-                self.port, self.admin_port = int(found[1]), int(found[2])
+                self.port, self.admin_port, self.debug_port = map(int, found.groups())
                 self._ready.set()
         self._ready.set()
 
@@ -81,6 +82,12 @@ class BrokerProcess:
             self._log_reader.join(5)
         self.port = 0
         return status
+
+    @property
+    def pid(self) -> int:
+        """Of the process that was started last."""
+        assert self._process is not None
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:
