@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 MOST_RESIDENT: Final = 128 << 20
 """Octets of mapped files that may count to this process."""
+
+LOOK_SECONDS: Final = 0.05
+"""To look takes as long as a tenth of a small commit."""
 
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _STATM: Final = Path("/proc/self/statm")
@@ -27,10 +31,15 @@ class Mapping:
     def __init__(self, file: Path) -> None:
         """`file` is mapped already, and stays so."""
         self._areas = _areas(file)
+        self._looked = 0.0
 
     def trim(self) -> None:
         """Let go of the pages if too many of mapped files are resident. May take milliseconds: for a native thread."""
-        if self._areas and _resident() > MOST_RESIDENT:
+        now = time.monotonic()
+        if not self._areas or now < self._looked + LOOK_SECONDS:
+            return
+        self._looked = now
+        if _resident() > MOST_RESIDENT:
             for start, size in self._areas:
                 _libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(size), _MADV_DONTNEED)
 

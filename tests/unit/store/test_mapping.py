@@ -29,12 +29,17 @@ def file(tmp_path: Path) -> Path:
 
 def test_pages_of_a_file_are_let_go_of_and_come_back(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        monkeypatch.setattr(mapping, "LOOK_SECONDS", 0)
         trimmed = Mapping(file)
         assert sum(mapped[:: mmap.PAGESIZE]) == 0
         assert resident(file) == SIZE >> 10
         trimmed.trim()
         assert resident(file) == SIZE >> 10, "so little may stay"
         monkeypatch.setattr(mapping, "MOST_RESIDENT", 0)
+        monkeypatch.setattr(mapping, "LOOK_SECONDS", 60)
+        trimmed.trim()
+        assert resident(file) == SIZE >> 10, "it looked just now"
+        monkeypatch.setattr(mapping, "LOOK_SECONDS", 0)
         trimmed.trim()
         assert resident(file) == 0
         assert mapped[:] == file.read_bytes()
