@@ -314,6 +314,24 @@ class ScratchStore(LmdbStore):
             self._remove()
         return dropped
 
+    def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
+        """See `Store.read`. A queue asks both stores, also while there is no file here."""
+        try:
+            return super().read(queue_id, positions)
+        except StoreError:
+            if self._tables is not None:
+                raise
+            return []
+
+    def shared(self, queue_id: int, positions: list[int]) -> list[int]:
+        """See `Store.shared`."""
+        try:
+            return super().shared(queue_id, positions)
+        except StoreError:
+            if self._tables is not None:
+                raise
+            return []
+
     def _remove(self) -> None:
         """Others need the room: the file alone would stay as large as it ever was."""
         for file in (self._data, self._directory / LMDB_LOCK_FILE):

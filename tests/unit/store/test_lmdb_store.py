@@ -437,6 +437,8 @@ def test_scratch_takes_disk_only_while_it_has_something(tmp_path: Path) -> None:
         for _ in range(2):
             store.commit(removing(1, range(2, 3)))
             assert store.statistics()["entries"] == 0
+        assert store.read(1, [1, 2]) == []
+        assert store.shared(1, [1, 2]) == []
     store.commit(adding(1, entries([b"a"])))
     store.close()
     ScratchStore(tmp_path).close()
