@@ -32,6 +32,7 @@ class CheckPassword(ActorMessage):
     password: bytes = field(repr=False)
     peer: str
     accepted: AsyncResult[bool] = field(default_factory=AsyncResult, repr=False)
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         """Let nobody in."""
@@ -100,8 +101,9 @@ class AuthenticatorActor(Actor):
             logger.warning("user %r is refused from %s: %d passwords wait to be checked", user, peer, MOST_WAITING)
             answer(False)
         else:
-            check = self._waiting[user, password] = Check(user, password, [answer])
+            check = Check(user, password, [answer])
             self._greenlets.spawn(self._run, check).name = f"check of user {user!r}"
+            self._waiting[user, password] = check
 
     def _run(self, check: Check) -> None:
         """Wait for one check, in a greenlet of its own, and answer whatever happens to it."""

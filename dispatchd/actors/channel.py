@@ -32,7 +32,7 @@ from dispatchd.actors.messages import (
     TransactionCommitted,
     Unsubscribe,
 )
-from dispatchd.actors.runtime import Ref, System, receives
+from dispatchd.actors.runtime import Ref, System, Told, receives, tell_all
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
     AmqpError,
@@ -75,7 +75,8 @@ class ChannelActor(ChannelMethods):
     @receives(Arrived)
     def on_arrived(self, message: Arrived) -> None:
         """Take what one read brought."""
-        self._backlog.extend(message.inputs)
+        self._backlog += message.inputs
+        self.answered()
         self._advance()
 
     def _advance(self) -> None:
@@ -85,7 +86,7 @@ class ChannelActor(ChannelMethods):
                 self.on_consumer_cancelled(cancelled)
         while self._backlog and self._waiting_for is None:
             try:
-                self._take(self._backlog.popleft())
+                self._take(self._backlog[0])
             except AmqpError as error:
                 self._fail_with(error)
         if self._disconnected and self._waiting_for is None:
@@ -96,6 +97,7 @@ class ChannelActor(ChannelMethods):
             self._take_while_not_open(arrived)
             return
         self._publisher.owe(arrived.cost)
+        del self._backlog[0]
         if arrived.acks:
             self._acknowledge(arrived.acks)
         if arrived.published:
@@ -106,30 +108,41 @@ class ChannelActor(ChannelMethods):
             self._perform(arrived.method)
 
     def _take_while_not_open(self, arrived: ChannelInput) -> None:
-        method = arrived.method
+        method, gone = arrived.method, Told()
         if self._state is CLOSED:
             self._connection.tell(Arrived([arrived]))
-            return
-        self._transport.grant(arrived.cost)
-        if self._state is OPENING:
-            if not isinstance(method, m.ChannelOpen) or arrived.published or arrived.acks:
-                error = ChannelError("expected 'channel.open'")
-                error.blame(*arrived.first_method_ids())
-                raise error
-            self._state = OPEN
-            self._send(m.ChannelOpenOk())
-        elif isinstance(method, m.ChannelClose):
-            self._send(m.ChannelCloseOk())
-        elif isinstance(method, m.ChannelCloseOk):
-            self._close()
+        elif self._state is CLOSING:
+            if isinstance(method, m.ChannelClose):
+                self._send(m.ChannelCloseOk())
+            elif isinstance(method, m.ChannelCloseOk):
+                gone = self._gone()
+            self._transport.grant(arrived.cost)
+        else:
+            self._transport.grant(arrived.cost)
+        del self._backlog[0]
+        if gone:
+            self._state = CLOSED
+            tell_all(gone)
+        elif self._state is OPENING:
+            self._begin(arrived)
+
+    def _begin(self, arrived: ChannelInput) -> None:
+        if not isinstance(arrived.method, m.ChannelOpen) or arrived.published or arrived.acks:
+            error = ChannelError("expected 'channel.open'")
+            error.blame(*arrived.first_method_ids())
+            raise error
+        self._state = OPEN
+        self._send(m.ChannelOpenOk())
 
     def _on_open(self, _method: m.ChannelOpen) -> None:
         raise ChannelError("second 'channel.open' seen")
 
     def _on_close(self, _method: m.ChannelClose) -> None:
         self._release()
+        gone = self._gone()
         self._send(m.ChannelCloseOk())
-        self._close()
+        self._state = CLOSED
+        tell_all(gone)
 
     _methods: ClassVar[MethodTable] = {
         **ChannelMethods._methods,
@@ -190,24 +203,44 @@ class ChannelActor(ChannelMethods):
     @receives(Routed)
     def on_routed(self, message: Routed) -> None:
         """The exchanges are done with a publishing."""
-        self._publisher.routed(message)
+        publishing, refused = message.publishing, message.refused
+        told = self._publisher.forgetting(publishing, refused) if refused else []
+        self._publisher.heard(publishing, refused)
+        self.answered(told)
+        if message.returned:
+            self._publisher.give_back_returned(message.returned)
+        self._publisher.progress(publishing)
         self._progressed()
 
     @receives(Accepted)
     def on_accepted(self, message: Accepted) -> None:
         """A queue has a publishing."""
-        self._publisher.accepted(message)
+        publishing, refused = message.publishing, message.refused
+        told = self._publisher.forgetting(publishing, refused) if refused else []
+        self._publisher.heard(publishing, refused, accepted=1, held=message.held, uncommitted=message.stored)
+        self.answered(told)
+        self._publisher.progress(publishing)
         self._progressed()
 
     @receives(Released)
     def on_released(self, message: Released) -> None:
         """A queue has room again."""
-        self._publisher.released(message)
+        self._publisher.heard(message.publishing, [], held=-1)
+        self.answered()
+        self._publisher.progress(message.publishing)
 
     @receives(Committed)
     def on_committed(self, message: Committed) -> None:
         """Publishings are on disk."""
-        self._publisher.committed(message)
+        refused = message.refused
+        told: Told = []
+        for publishing in message.publishings if refused else ():
+            told += self._publisher.forgetting(publishing, refused)
+        for publishing in message.publishings:
+            self._publisher.heard(publishing, refused, uncommitted=-1)
+        self.answered(told)
+        for publishing in message.publishings:
+            self._publisher.progress(publishing)
         self._progressed()
 
     def _progressed(self) -> None:
@@ -221,6 +254,7 @@ class ChannelActor(ChannelMethods):
     def on_settled(self, message: Settled) -> None:
         """A queue has done what a transaction asks of it."""
         message.transaction.unsettled -= 1
+        self.answered()
         self._progressed()
 
     @receives(TransactionCommitted)
@@ -265,7 +299,7 @@ class ChannelActor(ChannelMethods):
     @receives(Enqueue)
     def on_enqueue(self, message: Enqueue) -> None:
         """Answers were published to our reply address."""
-        self._requester.receive(message, self._subscriber.last_tag + 1)
+        self.answered(self._requester.receive(message, self._subscriber.last_tag + 1))
 
     @receives(ConsumerCancelled)
     def on_consumer_cancelled(self, message: ConsumerCancelled) -> None:
@@ -290,18 +324,18 @@ class ChannelActor(ChannelMethods):
         if self._state is CLOSING or self._state is CLOSED:
             return
         self._release()
-        self._state = CLOSING
         if isinstance(error, ChannelException):
             self._send(m.ChannelClose(error.code, error.text, error.class_id, error.method_id))
         else:
             self._connection.tell(ChannelFailed(error))
+        self._state = CLOSING
 
     def restarted(self) -> None:
-        """A failure of ours closes the channel for its client."""
+        """A failure of ours closes the channel for its client; a transaction whose commit was begun is carried out."""
         self._waiting_for = None
         last = self.failures.last
         self._fail_with(Unavailable(last.error if last else "restarted"))
-        self._advance()
+        self._progressed()
 
     def quarantined(self, reason: str) -> None:
         """As a failure: the channel is of no use any more."""
@@ -327,8 +361,12 @@ class ChannelActor(ChannelMethods):
         self._waiting_for = None
 
     def _close(self) -> None:
+        gone = self._gone()
         self._state = CLOSED
-        self._connection.tell(ChannelGone(self._number_in_connection, self.ref))
+        tell_all(gone)
+
+    def _gone(self) -> Told:
+        return [(self._connection, ChannelGone(self._number_in_connection, self.ref))]
 
     @receives(Disconnected)
     def on_disconnected(self, _message: Disconnected) -> None:

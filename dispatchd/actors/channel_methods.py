@@ -20,7 +20,7 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.publisher import Publisher
 from dispatchd.actors.requester import Requester
-from dispatchd.actors.runtime import Actor, Ref, System
+from dispatchd.actors.runtime import Actor, Ref, System, Told, tell_all
 from dispatchd.actors.subscriber import Outcome, Subscriber
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
@@ -254,17 +254,21 @@ class ChannelMethods(Actor):
         return ended
 
     def _on_commit(self, method: m.TxCommit) -> None:
-        self._committing = transaction = self._end_transaction()
-        self._waiting_for = method
-        self._publisher.publish_transaction(transaction)
-        self._subscriber.settle_transaction(transaction)
+        transaction = self._end_transaction()
+        routes = self._publisher.routes_of(transaction)
+        told, count = [*routes, *self._subscriber.settlements_of(transaction)], len(routes)
+        self._committing, self._waiting_for = transaction, method
+        self._publisher.unaccepted += count
+        self._subscriber.in_hand = []
+        tell_all(told)
         self._resume()
 
     def _store(self, transaction: Transaction) -> None:
         """Have a transaction stored, of which the queues have done their parts."""
         if not transaction.is_complete:
+            told: Told = [(self._session.persistence, CommitTransaction(transaction))]
             transaction.is_complete = True
-            self._session.persistence.tell(CommitTransaction(transaction))
+            tell_all(told)
 
     def _committed(self, transaction: Transaction) -> None:
         """Answer the tx.commit. Raises PreconditionFailed (406) if a part was refused (RabbitMQ's text)."""

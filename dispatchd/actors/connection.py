@@ -119,6 +119,7 @@ class ConnectionActor(Actor):
     @receives(Arrived)
     def on_arrived(self, message: Arrived) -> None:
         """Hand what came to the channels that it is for, and act on what is for the connection."""
+        self.answered()
         batches: dict[int, list[ChannelInput]] = {}
         for arrived in message.inputs:
             if arrived.channel == 0:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dispatchd.actors.messages import Route
 from dispatchd.actors.republisher import Republisher
+from dispatchd.actors.runtime import Told
 from dispatchd.model.dead_letters import dead_letter
 
 if TYPE_CHECKING:
@@ -25,17 +26,17 @@ class DeadLetterer(Republisher):
         self.rules = rules
         self._catalogue = catalogue
 
-    def publish(self, entries: list[QueueEntry], reason: str) -> list[QueueEntry]:
-        """Send entries away; returns those that can be forgotten at once, because they have nowhere to go."""
+    def publish(self, entries: list[QueueEntry], reason: str) -> Told:
+        """What sends entries away; nothing if they can be forgotten at once, because they have nowhere to go."""
         exchange = self._catalogue.exchanges.get(self.rules.dead_letter_exchange or "")
         if self.rules.dead_letter_exchange is None or exchange is None:
-            return entries
+            return []
         now, routing_key = int(time.time()), self.rules.dead_letter_routing_key
         messages = [
             dead_letter(entry.message, reason, self._name, exchange.name, routing_key, now) for entry in entries
         ]
         publishing = self.publishing(messages)
         publishing.death = reason
-        self.follow(publishing, entries)
-        exchange.destination.ref.tell(Route(publishing, messages))
-        return []
+        told: Told = [(exchange.destination.ref, Route(publishing, messages))]
+        self.on_their_way[publishing] = entries
+        return told

@@ -18,7 +18,7 @@ from dispatchd.actors.messages import (
     Routed,
     Unbind,
 )
-from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.runtime import Actor, Ref, System, Told, receives
 from dispatchd.model.binding import Binding
 from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.exchanges.default import DefaultRoutes
@@ -69,29 +69,35 @@ class ExchangeActor(Actor):
         self._published_in += len(messages)
         if self._deduplication is not None:
             messages = self._without_duplicates(publishing, messages)
-        self._route(publishing, messages)
+        told, queues, exchanges = self._routing(publishing, messages)
+        publishing.awaiting += queues
+        publishing.hops += exchanges - 1
+        self.answered(told)
+        if publishing.hops == 0 and publishing.trace is not None:
+            publishing.trace.tap.published(publishing.messages, publishing.trace)
 
-    def _route(self, publishing: Publishing, messages: list[Message]) -> None:
+    def _routing(self, publishing: Publishing, messages: list[Message]) -> tuple[Told, int, int]:
+        """What is to be told to route messages, and how many queues and exchanges have yet to answer by that."""
+        told: Told = []
+        queues = exchanges = 0
         trace = publishing.trace
         for destination, routed in self._router.route(messages, self._find_alternate()):
             self._published_out += len(routed)
             if destination.is_queue:
-                publishing.awaiting += 1
-                destination.ref.tell(Enqueue(publishing, routed))
+                queues += 1
+                told.append((destination.ref, Enqueue(publishing, routed)))
                 if trace is not None:
                     trace.note(destination.name, routed)
             else:
-                publishing.hops += 1
-                destination.ref.tell(Route(publishing, routed))
+                exchanges += 1
+                told.append((destination.ref, Route(publishing, routed)))
+        if publishing.hops + exchanges == 1:
+            returned = mandatory(unroutable(publishing.messages))
+            if returned or not publishing.awaiting + queues:
+                told.append((publishing.channel, Routed(publishing, returned)))
         if self._history is not None:
             self._history.note(messages)
-        publishing.hops -= 1
-        if publishing.hops == 0:
-            if trace is not None:
-                trace.tap.published(publishing.messages, trace)
-            returned = mandatory(unroutable(publishing.messages))
-            if returned or not publishing.awaiting:
-                publishing.channel.tell(Routed(publishing, returned))
+        return told, queues, exchanges
 
     def _without_duplicates(self, publishing: Publishing, messages: list[Message]) -> list[Message]:
         assert self._deduplication is not None
@@ -116,14 +122,16 @@ class ExchangeActor(Actor):
         """Take a binding in; with a history it goes to who is bound now, before all that comes later."""
         self._router.table.bind(message.binding)
         if self._history is not None:
-            self._send(self._history.copies(), message.binding.destination)
+            self.answered(self._sending(self._history.copies(), message.binding.destination))
 
-    def _send(self, messages: list[Message], destination: Destination) -> None:
+    def _sending(self, messages: list[Message], destination: Destination) -> Told:
+        told: Told = []
         for start in range(0, len(messages), MESSAGES_IN_ONE_TURN):
             some = messages[start : start + MESSAGES_IN_ONE_TURN]
             self._published_out += len(some)
             publishing = Publishing(self.ref, some, 0, confirm=False)
-            destination.ref.tell(Enqueue(publishing, some) if destination.is_queue else Route(publishing, some))
+            told.append((destination.ref, (Enqueue if destination.is_queue else Route)(publishing, some)))
+        return told
 
     @receives(Accepted)
     @receives(Released)

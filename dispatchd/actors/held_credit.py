@@ -6,12 +6,12 @@ Publishers get half as much back as consumers take: the backlog shrinks, and who
 from __future__ import annotations
 
 import time
-from collections import deque
 from typing import TYPE_CHECKING
 
 import gevent
 
 from dispatchd.actors.messages import Released, ReviewCredit
+from dispatchd.actors.runtime import Told, tell_all
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
@@ -28,18 +28,18 @@ LENIENT_SECONDS = (0.25, 4.0)
 
 
 class HeldCredit:
-    """What one queue holds back, and whether it should."""
+    """What one queue holds back, and whether it should. `held` are the publishings whose credit it has."""
 
     def __init__(self, ref: Ref) -> None:
         self._ref = ref
-        self._held: deque[Publishing] = deque()
+        self.held: dict[Publishing, None] = {}
         self._repaid = 0
         self._review: tuple[float, int] | None = None
         self._lenient_until = 0.0
         self._lenience = LENIENT_SECONDS[0]
 
     def __bool__(self) -> bool:
-        return bool(self._held)
+        return bool(self.held)
 
     def is_due(self, queue: Queue) -> bool:
         """Whether credit is to be held back now."""
@@ -47,16 +47,9 @@ class HeldCredit:
             return False
         return time.monotonic() >= self._lenient_until
 
-    def hold(self, publishing: Publishing, queue: Queue) -> None:
-        """Keep the credit of this publishing until `release`."""
-        if not self._held:
-            self._repaid = int(queue.drained)
-        self._held.append(publishing)
-        self.begin_review(queue)
-
     def begin_review(self, queue: Queue) -> None:
         """Look in a while at what consumers took meanwhile, unless that is to come already."""
-        if self._held and self._review is None:
+        if self.held and self._review is None:
             self._review = (time.monotonic(), int(queue.drained))
             gevent.spawn_later(REVIEW_SECONDS, self._ref.tell, ReviewCredit())
 
@@ -81,10 +74,18 @@ class HeldCredit:
         """Give everything back if there is no reason any more to hold it, else what consumers have made up for."""
         if len(queue) < BACKLOG_THAT_HOLDS_CREDIT:
             self._lenient_until, self._lenience = 0.0, LENIENT_SECONDS[0]
-        if not self._held:
+        if not self.held:
+            self._repaid = int(queue.drained)
             return
-        is_over = not self.is_due(queue)
-        while self._held and (is_over or self._repaid + 2 * self._held[0].cost <= queue.drained):
-            publishing = self._held.popleft()
-            self._repaid += 2 * int(publishing.cost)
-            publishing.channel.tell(Released(publishing))
+        is_over, repaid = not self.is_due(queue), self._repaid
+        released: list[Publishing] = []
+        for publishing in self.held:
+            if not is_over and repaid + 2 * publishing.cost > queue.drained:
+                break
+            repaid += 2 * int(publishing.cost)
+            released.append(publishing)
+        told: Told = [(publishing.channel, Released(publishing)) for publishing in released]
+        for publishing in released:
+            del self.held[publishing]
+        self._repaid = repaid
+        tell_all(told)

@@ -80,6 +80,7 @@ class Arrived(ActorMessage):
     inputs: list[ChannelInput]
     failure: ConnectionException | None = None
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,8 @@ class Routed(ActorMessage):
     publishing: Publishing
     returned: list[Message] = field(default_factory=list)
     refused: list[Message] = field(default_factory=list)
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class Enqueue(ActorMessage):
 
     publishing: Publishing
     messages: list[Message]
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         self.publishing.channel.tell(Accepted(self.publishing, refused=self.messages))
@@ -128,6 +132,8 @@ class Accepted(ActorMessage):
     stored: bool = False
     held: bool = False
     refused: list[Message] = field(default_factory=list)
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,8 @@ class Released(ActorMessage):
     """Queue to channel: the publish credit that an `Accepted` held back."""
 
     publishing: Publishing
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +217,7 @@ class Settled(ActorMessage):
     """Queue to channel: one settlement of this transaction was carried out."""
 
     transaction: Transaction
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +265,7 @@ class Cancel(Request):
     """Channel to queue: a basic.cancel with the consumer that is to go."""
 
     consumer: Consumer
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +276,8 @@ class Done(ActorMessage):
     reply: Method
 
     def refuse(self, reason: str) -> None:
+        if isinstance(self.request, Subscribe):
+            self.request.consumer.queue.tell(Unsubscribe(self.request.consumer))
         self.request.refuse(reason)
 
 
@@ -314,6 +326,7 @@ class Bind(ActorMessage):
     """Vhost to exchange: match this binding too. What is published after the vhost's answer comes after this."""
 
     binding: Binding
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,6 +423,7 @@ class Authenticate(ActorMessage):
     user: str
     password: bytes = field(repr=False)
     peer: str
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         self.reply_to.tell(Authenticated(self.user, accepted=False))
@@ -551,6 +565,7 @@ class Add(ActorMessage):
     entries: list[QueueEntry]
     publishing: Publishing | None = None
     reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         if self.publishing is not None:
@@ -626,6 +641,8 @@ class PlacesDeleted(ActorMessage):
 
     request: DeletePlaces
     has_failed: bool = False
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -700,8 +717,12 @@ class Committed(ActorMessage):
 
     publishings: list[Publishing]
     refused: list[Message] = field(default_factory=list)
+    reaches_quarantined: ClassVar[bool] = True
+    is_repeatable: ClassVar[bool] = True
 
 
 @dataclass(frozen=True, slots=True)
 class Flush(ActorMessage):
     """Asked at shutdown: answered when everything that was told before is on disk."""
+
+    is_repeatable: ClassVar[bool] = True

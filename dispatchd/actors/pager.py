@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from dispatchd.actors.messages import Add, Define, Delete, DeletePlaces, Dispatch, Fetch, Fetched, OnDisk, PlacesDeleted
+from dispatchd.actors.runtime import Told, tell_all
 from dispatchd.model.entry import NOT_STORED
 from dispatchd.model.places import Places
 from dispatchd.model.residency import Residency, page_in, page_out
@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 class Pager:
     """One queue's. `has_spilled`: the scratch store has, or had, something of it. `lost` counts what could not be read.
 
-    Answers name the `_generation` that they were asked for in: a queue that failed begins a new one.
+    `unwanted` are places of entries to be deleted. Answers name the `_generation` that they were asked for in: a queue
+    that failed begins a new one.
     """
 
     def __init__(self, ref: Ref, definition: QueueDefinition, storage: Storage, residency: Residency) -> None:
@@ -51,7 +52,7 @@ class Pager:
         self._reading: Fetch | None = None
         self._to_be_read = 0
         self._answers: list[list[StoredEntry]] = []
-        self._unwanted: deque[Places] = deque()
+        self.unwanted: deque[Places] = deque()
         self._to_be_deleted = 0
         self.has_spilled = False
         self.lost = 0
@@ -65,8 +66,8 @@ class Pager:
         self._generation += 1
         self._to_be_stored = 0
         self._forget_reading()
-        self._to_be_deleted = 0
-        self._delete_some()
+        if not self._to_be_deleted:
+            self._delete_some()
         self.review(queue)
 
     def _stores(self) -> tuple[Ref, ...]:
@@ -111,19 +112,19 @@ class Pager:
         elif not answer.has_failed:
             self.review(queue)
 
-    def forget_scratch(self, entries: list[QueueEntry]) -> list[QueueEntry]:
-        """Have those deleted that only left memory; returns the others."""
+    def forget_scratch(self, entries: list[QueueEntry], told: Told) -> list[QueueEntry]:
+        """Add to `told` what deletes those that only left memory; returns the others."""
         scratch = [entry for entry in entries if self.is_scratch(entry)]
         if not scratch:
             return entries
-        self._storage.scratch.tell(Delete(self._queue_id, scratch))
+        told.append((self._storage.scratch, Delete(self._queue_id, scratch)))
         return [entry for entry in entries if not self.is_scratch(entry)]
 
     # In
 
     def go_on(self, queue: Queue) -> None:
         """Try again what failed, if something did, and see what has to be in memory now."""
-        if self._unwanted and not self._to_be_deleted:
+        if self.unwanted and not self._to_be_deleted:
             self._delete_some()
         self.review(queue)
         self.read_ahead(queue)
@@ -154,49 +155,51 @@ class Pager:
         if self._to_be_read:
             return False
         found = self._answers[0] if len(self._answers) == 1 else sorted(chain(*self._answers), key=itemgetter(0))
-        self._forget_reading()
-        self._note_loss(len(request.positions) - len(found))
+        missing = len(request.positions) - len(found)
         page_in(queue, request.priority, len(request.positions), found)
+        self._reading = None
+        self.lost += missing
+        if missing:
+            logger.error("%d messages of queue %s are missing in the store, or damaged", missing, self._ref.name)
         return True
-
-    def _note_loss(self, count: int) -> None:
-        if count:
-            self.lost += count
-            logger.error("%d messages of queue %s are missing in the store, or damaged", count, self._ref.name)
 
     def _forget_reading(self) -> None:
         self._reading = None
 
     # Away
 
-    def delete(self, paged: Iterable[Places]) -> None:
-        """Have entries deleted that are on disk only, some at a time; `deleted` is what follows."""
+    def delete(self) -> None:
+        """Have deleted what is `unwanted`, some at a time; `deleted` is what follows. It must not be read any more."""
         self._forget_reading()
-        self._unwanted.extend(places for places in paged if len(places))
         if not self._to_be_deleted:
             self._delete_some()
 
     def is_deleting(self) -> bool:
         """Whether there is still something to be deleted."""
-        return bool(self._unwanted) or self._to_be_deleted > 0
+        return bool(self.unwanted) or self._to_be_deleted > 0
 
     def _delete_some(self) -> None:
-        while self._unwanted and not len(self._unwanted[0]):
-            self._unwanted.popleft()
-        if not self._unwanted:
+        while self.unwanted and not len(self.unwanted[0]):
+            self.unwanted.popleft()
+        if not self.unwanted:
             return
-        positions = self._unwanted[0].head(DELETED_IN_ONE_GO)
-        self._unwanted[0].drop(len(positions))
+        positions = self.unwanted[0].head(DELETED_IN_ONE_GO)
         request = DeletePlaces(self._ref, self._queue_id, positions)
-        for actor in self._stores():
-            self._to_be_deleted += 1
-            actor.tell(request)
+        told: Told = [(actor, request) for actor in self._stores()]
+        count = len(told)
+        self.unwanted[0].drop(len(positions))
+        self._to_be_deleted = count
+        tell_all(told)
 
     def deleted(self, answer: PlacesDeleted) -> None:
-        """Go on with the next ones; what could not be deleted comes last."""
-        self._to_be_deleted = max(self._to_be_deleted - 1, 0)
+        """Take note of an answer; what could not be deleted comes last. `go_on_deleting` is what follows."""
+        failed = [Places(answer.request.positions)] if answer.has_failed else []
+        self._to_be_deleted -= 1
+        self.unwanted += failed
+
+    def go_on_deleting(self, answer: PlacesDeleted) -> None:
+        """Go on with the next ones, or in a while with what could not be deleted."""
         if answer.has_failed:
-            self._unwanted.append(Places(answer.request.positions))
             gevent.spawn_later(RETRY_SECONDS, self._ref.tell, Dispatch())
         elif not self._to_be_deleted:
             self._delete_some()

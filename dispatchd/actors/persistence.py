@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,7 +37,7 @@ from dispatchd.actors.messages import (
     TransactionCommitted,
 )
 from dispatchd.actors.pressure import Pressure
-from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
 from dispatchd.model.alarms import FAILING, SCRATCH, STORE
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.records import read_id
@@ -64,6 +65,9 @@ REMOVED_AT_ONCE = 1000
 
 MOST_BYTES_ENCODED_HERE = 1 << 20
 """A batch with large bodies is for the thread alone: 16 MiB took the loop 19 ms."""
+
+
+Read = tuple[Fetch | DeletePlaces, Callable[[int, list[int]], Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +115,17 @@ class PersistenceActor(Actor):
         self._reading_thread = ThreadPool(1)
         self._journal = journal
         self._waiting: list[Publishing] = []
-        self._then: list[tuple[Ref, ActorMessage]] = []
+        self._then: Told = []
         self._committing: Changes | None = None
         self._running: AsyncResult[Dropped] | None = None
-        self._committing_for: tuple[list[Publishing], list[tuple[Ref, ActorMessage]]] = ([], [])
+        self._committing_for: tuple[list[Publishing], Told] = ([], [])
+        self._dropped: list[Dropped] = []
         self._commit_is_due = False
         self._timer: gevent.Greenlet[..., None] | None = None
         self._flushed = Event()
         self._flushed.set()
-        self.reads = 0
+        self._to_be_read: deque[Read] = deque()
+        self._reading: AsyncResult[Any] | None = None
         self.pressure = Pressure()
         self._is_full = False
         self._removes_only = False
@@ -128,6 +134,7 @@ class PersistenceActor(Actor):
         self._is_pausing = False
         self._pause = 0.0
         self._alarm = ""
+        self._is_well = True
         self._commits = 0
         self._failed_commits = 0
         self._commit_started = 0.0
@@ -137,12 +144,16 @@ class PersistenceActor(Actor):
     def on_add(self, message: Add) -> None:
         """Store entries."""
         self._journal.add(message.queue_id, message.entries)
-        self.pressure.update(self._journal.live_adds(), int(self._journal.live_bytes))
+        self.answered()
         if self.is_quarantined:
             message.refuse(self._quarantine_reason())
         elif message.publishing is not None:
-            self._waiting.append(message.publishing)
+            self._waiting += [message.publishing]
+        self._measure_pressure()
         self._schedule()
+
+    def _measure_pressure(self) -> None:
+        self.pressure.update(self._journal.live_adds(), int(self._journal.live_bytes))
 
     @receives(Delete)
     def on_delete(self, message: Delete) -> None:
@@ -160,12 +171,15 @@ class PersistenceActor(Actor):
     def on_commit_transaction(self, message: CommitTransaction) -> None:
         """Write all parts of a transaction in one commit, unless none of them is for the disk."""
         transaction = message.transaction
+        answer: Told = [(transaction.channel, TransactionCommitted(transaction))]
         if not self._journal.merge(transaction):
-            transaction.channel.tell(TransactionCommitted(transaction))
+            self.answered(answer)
         elif self.is_quarantined:
+            self.answered()
             message.refuse(self._quarantine_reason())
         else:
-            self._then.append((transaction.channel, TransactionCommitted(transaction)))
+            self._then += answer
+            self.answered()
         self._schedule()
 
     @receives(Mark)
@@ -181,10 +195,11 @@ class PersistenceActor(Actor):
             self._journal.define(key, record)
         for queue_id in message.dropped_queues:
             self._journal.drop_queue(queue_id)
+        self.answered()
         if self.is_quarantined:
             message.refuse(self._quarantine_reason())
         elif message.then is not None:
-            self._then.append(message.then)
+            self._then += [message.then]
         self._schedule()
 
     @receives(Flush)
@@ -207,27 +222,40 @@ class PersistenceActor(Actor):
         self._read(message, self._store.shared)
 
     def _read(self, request: Fetch | DeletePlaces, read: Callable[[int, list[int]], Any]) -> None:
-        self.reads += 1
-        result = self._reading_thread.spawn(read, request.queue_id, request.positions)
-        result.rawlink(lambda result: self._read_ended(ReadEnded(request, result)))
+        self._to_be_read += [(request, read)]
+        self.answered()
+        self._read_next()
 
-    def _read_ended(self, message: ReadEnded) -> None:
-        self.reads -= 1
-        self.ref.tell(message)
+    def _read_next(self) -> None:
+        """Begin a read, unless one is under way: the thread takes one at a time, and must not keep us waiting."""
+        if self._reading is None and self._to_be_read:
+            request, read = self._to_be_read[0]
+            result = self._reading_thread.spawn(read, request.queue_id, request.positions)
+            result.rawlink(lambda result: self.ref.tell(ReadEnded(request, result)))
+            self._reading = result
+            del self._to_be_read[0]
+
+    @property
+    def reads(self) -> int:
+        """How many reads have not ended."""
+        return len(self._to_be_read) + (self._reading is not None)
 
     @receives(ReadEnded)
     def on_read_ended(self, message: ReadEnded) -> None:
         """What was read is here, or could not be read."""
         request, result = message.request, message.result
+        if result is self._reading:
+            self._reading = None
         if result.exception is not None:
             logger.error("%s could not read entries: %s", self.name, result.exception)
             request.refuse(str(result.exception))
         elif isinstance(request, Fetch):
-            request.queue.tell(Fetched(request, result.value))
+            self.answered([(request.queue, Fetched(request, result.value))])
         else:
             self._journal.delete_places(request.queue_id, request.positions, result.value or [])
-            request.queue.tell(PlacesDeleted(request))
-            self._schedule()
+            self.answered([(request.queue, PlacesDeleted(request))])
+        self._read_next()
+        self._schedule()
 
     # Committing
 
@@ -285,7 +313,10 @@ class PersistenceActor(Actor):
             if changes.body_bytes < MOST_BYTES_ENCODED_HERE:
                 changes.encode(ENTRIES_ENCODED_AT_ONCE)
             self._running = self._thread.spawn(_write, self._store, changes)
-            self._running.rawlink(lambda result: self.ref.tell(CommitEnded(result)))
+            self._listen_to(self._running)
+
+    def _listen_to(self, running: AsyncResult[Dropped]) -> None:
+        running.rawlink(lambda result: self.ref.tell(CommitEnded(result)))
 
     @receives(CommitEnded)
     def on_commit_ended(self, message: CommitEnded) -> None:
@@ -294,36 +325,46 @@ class PersistenceActor(Actor):
             self._end_commit(message.result)
 
     def _end_commit(self, result: AsyncResult[Dropped]) -> None:
-        self._running = None
         if result.value is not None:
             self._committed(result.value)
         else:
             self._failed(result.exception)
 
     def _committed(self, dropped: Dropped) -> None:
-        self._journal.release(dropped.contents)
-        for queue in dropped.unfinished:
-            self._journal.drop_queue(read_id(queue))
-        self._commits += 1
-        self._last_commit_ms = (time.perf_counter() - self._commit_started) * 1000
         publishings, then = self._committing_for
-        self._committing = None
-        self._committing_for = ([], [])
         by_channel: dict[Ref, list[Publishing]] = {}
         for publishing in publishings:
             by_channel.setdefault(publishing.channel, []).append(publishing)
-        for channel, committed in by_channel.items():
-            channel.tell(Committed(committed))
-        for receiver, message in then:
-            receiver.tell(message)
+        told: Told = [(channel, Committed(committed)) for channel, committed in by_channel.items()]
+        told += then
+        self._committing = self._running = None
+        self._committing_for = ([], [])
+        self._dropped += [dropped]
+        self._is_well = not self._removes_only
+        self._commits += 1
+        tell_all(told)
+        self._last_commit_ms = (time.perf_counter() - self._commit_started) * 1000
         if self._removes_only:
             self._removed_at_once = min(self._removed_at_once * 2, REMOVED_AT_ONCE)
-        else:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Do what follows a commit, as far as it is not done, and see that the next one comes."""
+        while self._dropped:
+            self._let_go_of(self._dropped[0])
+            del self._dropped[0]
+        if self._is_well:
             self._end_alarm()
-        self.pressure.update(self._journal.live_adds(), int(self._journal.live_bytes))
+        self._measure_pressure()
         if self._journal.is_empty() and not self._waiting and not self._then:
             self._flushed.set()
         self._schedule()
+
+    def _let_go_of(self, dropped: Dropped) -> None:
+        self._journal.release(dropped.contents)
+        dropped.contents.clear()
+        for queue in dropped.unfinished:
+            self._journal.drop_queue(read_id(queue))
 
     def _failed(self, error: BaseException | None) -> None:
         """Nothing of the batch is written: it goes back to the journal, and is tried again with what came since.
@@ -331,11 +372,12 @@ class PersistenceActor(Actor):
         When the store is full, what makes room goes alone before that, in as small parts as there is room for.
         """
         self._failed_commits += 1
-        changes, self._committing = self._committing, None
-        if changes is not None:
-            self._journal.reopen(changes)
+        if self._committing is not None:
+            self._journal.reopen(self._committing)
         publishings, then = self._committing_for
+        self._committing = self._running = None
         self._committing_for = ([], [])
+        self._is_well = False
         self._waiting[:0] = publishings
         self._then[:0] = then
         self._is_full = isinstance(error, StoreFull)
@@ -368,8 +410,9 @@ class PersistenceActor(Actor):
     def _end_alarm(self) -> None:
         self._pause, self._is_full = 0.0, False
         if self._alarm:
-            self._broker.tell(AlarmEnded(self._alarm))
+            told: Told = [(self._broker, AlarmEnded(self._alarm))]
             self._alarm = ""
+            tell_all(told)
 
     def restarted(self) -> None:
         """The journal is what must not be lost: a failure leaves it as it is, and whatever is due stays due.
@@ -377,13 +420,23 @@ class PersistenceActor(Actor):
         How a commit ended may be what the failure lost, but the same batch may be committed again.
         """
         self._forget_schedule()
+        if self._reading is not None and self._reading.ready():
+            self._reading = None
+        self._read_next()
         running = self._running
         if running is not None and running.ready():
             self._end_commit(running)
-        elif running is None and self._committing is not None:
+        elif running is not None:
+            self._listen_to(running)
+        elif self._committing is not None:
             self._commit()
         else:
-            self._schedule()
+            self._go_on()
+
+    def on_stop(self) -> None:
+        """The threads end when they are done with what they are doing."""
+        for thread in (self._thread, self._reading_thread):
+            gevent.spawn(thread.kill)
 
     def quarantined(self, reason: str) -> None:
         """What is published is refused now, so nobody needs to wait."""

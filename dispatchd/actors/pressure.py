@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from dispatchd.actors.messages import Released
+from dispatchd.actors.runtime import Told, tell_all
 
 if TYPE_CHECKING:
     from dispatchd.model.router import Publishing
@@ -17,21 +17,17 @@ ENOUGH: Final = 0.5
 
 
 class Pressure:
-    """How far the persistence actor is behind; queues look at it, and give it what they keep back."""
+    """How far the persistence actor is behind; queues look at it, and give it what they keep back, which is `held`."""
 
     def __init__(self) -> None:
         self.is_high = False
-        self._held: deque[Publishing] = deque()
-
-    def hold(self, publishing: Publishing) -> None:
-        """Keep the credit of this publishing until there is less to write."""
-        self._held.append(publishing)
+        self.held: dict[Publishing, None] = {}
 
     def update(self, entries: int, octets: int) -> None:
         """So much waits to be written now."""
         share = max(entries / MOST_ENTRIES, octets / MOST_BYTES)
         self.is_high = share > (ENOUGH if self.is_high else 1)
-        if not self.is_high:
-            held, self._held = self._held, deque()
-            for publishing in held:
-                publishing.channel.tell(Released(publishing))
+        if self.held and not self.is_high:
+            told: Told = [(publishing.channel, Released(publishing)) for publishing in self.held]
+            self.held = {}
+            tell_all(told)

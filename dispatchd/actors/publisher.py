@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dispatchd.actors.messages import Accepted, Committed, Forget, Released, Route, Routed
+from dispatchd.actors.messages import Forget, Route
+from dispatchd.actors.runtime import Telling, Told, tell_all
 from dispatchd.amqp.encoder import encode_return
 from dispatchd.amqp.errors import NO_ROUTE
 from dispatchd.model.confirms import ConfirmLedger
@@ -52,8 +53,8 @@ class Publisher:
 
     def give_back(self, credit: int) -> None:
         """Let the connection take as much in again."""
-        self._outstanding_credit -= credit
         self._transport.grant(credit)
+        self._outstanding_credit -= credit
 
     def end(self) -> None:
         """The channel ends: give back whatever is still out. The answers to come mean nothing any more."""
@@ -69,32 +70,36 @@ class Publisher:
         messages, error = publishable(messages, self._user, self._catalogue, self.reply_address)
         if self.confirms is not None:
             self.confirms.number(messages)
+        told: Told = []
         for name, group, cost in by_exchange(messages):
-            self._send(self._target(name), Publishing(self._ref, group, cost, self.confirms is not None))
+            told.append(self._route(self._target(name), Publishing(self._ref, group, cost, self.confirms is not None)))
+        self.published += len(messages)
+        self.unaccepted += len(told)
+        tell_all(told)
         if error is not None:
             raise error
 
-    def publish_transaction(self, transaction: Transaction) -> None:
-        """Send what a transaction gathered (tx.commit); `transaction.is_partial` will say whether some was refused.
+    def routes_of(self, transaction: Transaction) -> Told:
+        """What sends away what a transaction gathered; `transaction.is_partial` will say whether some was refused.
 
-        Raises NotFound (404) for an exchange that is gone meanwhile; nothing has been sent then.
+        Whoever tells it adds how many these are to `unaccepted`. Raises NotFound (404) for an exchange that is gone.
         """
-        groups = [(self._target(name), group) for name, group, _ in by_exchange(transaction.published)]
-        for target, group in groups:
+        told: Told = []
+        for name, group, _ in by_exchange(transaction.published):
             publishing = Publishing(self._ref, group, 0, confirm=False)
             publishing.transaction = transaction
-            self._send(target, publishing)
+            told.append(self._route(self._target(name), publishing))
+        self.published += len(transaction.published)
+        return told
 
     def _target(self, exchange: str) -> Ref:
         ref: Ref = self._catalogue.exchange_to_publish_to(exchange).destination.ref
         return ref
 
-    def _send(self, target: Ref, publishing: Publishing) -> None:
+    def _route(self, target: Ref, publishing: Publishing) -> Telling:
         if self._catalogue.tap is not None:
             publishing.trace = Trace(self._catalogue.tap, self._party)
-        self.unaccepted += 1
-        self.published += len(publishing.messages)
-        target.tell(Route(publishing, publishing.messages))
+        return target, Route(publishing, publishing.messages)
 
     def check(self, messages: list[Message]) -> None:
         """Raise what publishing these would raise, without doing it."""
@@ -102,49 +107,36 @@ class Publisher:
         if error is not None:
             raise error
 
-    def routed(self, answer: Routed) -> None:
-        """All exchanges have routed it; what is mandatory and found no queue goes back to the client."""
-        self._note_refused(answer.publishing, answer.refused)
-        for message in answer.returned if not self._has_ended else ():
-            self._transport.send_all(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
-        self._progress(answer.publishing)
+    def heard(
+        self, publishing: Publishing, refused: list[Message], *, accepted: int = 0, held: int = 0, uncommitted: int = 0
+    ) -> None:
+        """Take note of an answer: a queue has it, keeps its credit back or gives it, waits for a commit or has it.
 
-    def accepted(self, answer: Accepted) -> None:
-        """One queue has it."""
-        publishing = answer.publishing
-        publishing.awaiting -= 1
-        publishing.held += answer.held
-        publishing.uncommitted += answer.stored
-        self._note_refused(publishing, answer.refused)
-        self._progress(publishing)
-
-    def released(self, answer: Released) -> None:
-        """A queue that kept its credit back gives it."""
-        answer.publishing.held -= 1
-        self._progress(answer.publishing)
-
-    def committed(self, answer: Committed) -> None:
-        """It is on disk."""
-        for publishing in answer.publishings:
-            publishing.uncommitted -= 1
-            self._note_refused(publishing, answer.refused)
-            self._progress(publishing)
-
-    def _note_refused(self, publishing: Publishing, refused: list[Message]) -> None:
+        Nothing in here can fail; `progress` is what follows.
+        """
+        publishing.awaiting -= accepted
+        publishing.held += held
+        publishing.uncommitted += uncommitted
         if refused:
-            publishing.refused.extend(refused)
-            for exchange in publishing.remembered_by or ():
-                exchange.tell(Forget(refused))
-
-    def _progress(self, publishing: Publishing) -> None:
-        if publishing.hops or publishing.awaiting:
-            return
-        if not publishing.is_accepted:
+            publishing.refused += refused
+        if not (publishing.hops or publishing.awaiting or publishing.is_accepted):
             publishing.is_accepted = True
             self.unaccepted -= 1
             if publishing.transaction is not None and publishing.refused:
                 publishing.transaction.is_partial = True
-        if self._has_ended:
+
+    def forgetting(self, publishing: Publishing, refused: list[Message]) -> Told:
+        """What lets exchanges that drop duplicates know that these were refused."""
+        return [(exchange, Forget(refused)) for exchange in publishing.remembered_by or ()]
+
+    def give_back_returned(self, messages: list[Message]) -> None:
+        """Send back to the client what was mandatory and found no queue."""
+        for message in messages if not self._has_ended else ():
+            self._transport.send_all(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
+
+    def progress(self, publishing: Publishing) -> None:
+        """Give credit back and confirm, if everybody who matters for that has answered."""
+        if not publishing.is_accepted or self._has_ended:
             return
         if not publishing.held and publishing.cost:
             self.give_back(publishing.cost)

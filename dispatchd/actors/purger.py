@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import gevent
 
 from dispatchd.actors.messages import ActorMessage, Done, Request
+from dispatchd.actors.runtime import Told, tell_all
 from dispatchd.amqp import methods as m
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ class Purger:
         self._is_due = False
 
     def purge(self, queue: Queue, request: Request) -> None:
-        """Empty the queue; `some` and `let_go` are what follows."""
+        """Empty the queue; the request is answered in the end. `delete` of the pager, `some` and `let_go` follow."""
         done = Done(request, m.QueuePurgeOk(len(queue)))
         leavings, paged = queue.purge()
-        self._leavings.append(leavings)
-        self._unanswered.append(done)
-        self._pager.delete(paged)
+        self._leavings += [leavings]
+        self._unanswered += [done]
+        self._pager.unwanted += paged
 
     def some(self) -> list[QueueEntry]:
         """Entries that are to be forgotten in this turn, the same again until `let_go`."""
@@ -84,9 +85,9 @@ class Purger:
         gevent.spawn(_free, [*self._leavings, leavings]).name = f"purge of {self._ref.name}"
 
     def _answer(self) -> None:
-        unanswered, self._unanswered = self._unanswered, []
-        for done in unanswered:
-            done.request.reply_to.tell(done)
+        told: Told = [(done.request.reply_to, done) for done in self._unanswered]
+        self._unanswered = []
+        tell_all(told)
 
 
 def _free(all_leavings: list[Leavings]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 from dispatchd.actors.alarm import now_ms
@@ -38,21 +37,21 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.purger import PurgeMore
 from dispatchd.actors.queue_contents import DropMore, ExpiryDue, QueueContents
-from dispatchd.actors.republisher import Answer
-from dispatchd.actors.runtime import Ref, System, receives
+from dispatchd.actors.runtime import Ref, System, Telling, Told, receives, tell_all
 from dispatchd.actors.use_timer import UseReview
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AccessRefused, AmqpError
 from dispatchd.model.catalogue import Catalogue, in_use, not_empty
 from dispatchd.model.dead_letters import DELIVERY_LIMIT, MAXLEN, REJECTED, is_cycle
 from dispatchd.model.entry import QueueEntry
-from dispatchd.model.queue_rules import DROP_HEAD, REJECT_PUBLISH_DLX
+from dispatchd.model.queue_rules import REJECT_PUBLISH_DLX
 
 if TYPE_CHECKING:
     from dispatchd.actors.storage import Storage
     from dispatchd.amqp.message import Message
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.definitions import QueueDefinition
+    from dispatchd.model.router import Publishing
     from dispatchd.model.transaction import Transaction
 
 
@@ -85,37 +84,41 @@ class QueueActor(QueueContents):
         if publishing.death and publishing.death != REJECTED:
             messages = [each for each in messages if not is_cycle(each, self._definition.name)]
         self._drop_expired(now)
+        self._newcomers = []
         refused: list[Message] = []
-        deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
-        if self._rules.rejects_publishes:
-            stored = self._let_in(messages, now, refused, deliveries)
-        else:
-            if self._deduplication is not None:
-                messages = self._deduplication.new_ones(messages, now)
-            stored = queue.enqueue(messages, now)
-        confirms_stored = bool(stored) and publishing.confirm
-        waits_for_disk = bool(stored) and self._pressure.is_high
-        held = waits_for_disk or self._held_credit.is_due(queue)
-        publishing.channel.tell(Accepted(publishing, stored=confirms_stored, held=held, refused=refused))
-        if stored:
-            queue_id = self._definition.queue_id
-            if transaction is None:
-                self._persistence.tell(Add(queue_id, stored, publishing if confirms_stored else None))
-            else:
-                self._persistence.tell(Stage(transaction, queue_id, added=stored))
-        if waits_for_disk:
-            self._pressure.hold(publishing)
-        elif held:
-            self._held_credit.hold(publishing, queue)
-        self._deliver(deliveries)
+        stored = self._take_in(messages, now, refused)
+        self._accept(publishing, stored, refused)
+        if self._held_credit.held:
+            self._held_credit.begin_review(queue)
+        if self._deliveries:
+            self._deliver()
+        if self._dying:
+            self._give_up()
         self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits
         if self._rules.has_limit:
             self._drop_overflow(len(messages), transaction)
         self._drop_expired(now)
         self._watch_expiry()
-        if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
-            self._give_up([QueueEntry(each, self.ref, 0) for each in refused], MAXLEN)
         self._pager.review(queue)
+
+    def _accept(self, publishing: Publishing, stored: list[QueueEntry], refused: list[Message]) -> None:
+        """Answer who published, and have stored what has to be: until then a failure leaves nothing of it."""
+        queue, queue_id, transaction = self._queue, self._definition.queue_id, publishing.transaction
+        confirms_stored = bool(stored) and publishing.confirm
+        waits_for_disk = bool(stored) and self._pressure.is_high
+        held = waits_for_disk or self._held_credit.is_due(queue)
+        told: Told = [(publishing.channel, Accepted(publishing, stored=confirms_stored, held=held, refused=refused))]
+        if stored and transaction is not None:
+            told.append((self._persistence, Stage(transaction, queue_id, added=stored)))
+        elif stored:
+            told.append((self._persistence, Add(queue_id, stored, publishing if confirms_stored else None)))
+        if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
+            dead = [QueueEntry(each, self.ref, 0) for each in refused]
+            self._dying += [(dead, MAXLEN, None)]
+        if held:
+            (self._pressure if waits_for_disk else self._held_credit).held[publishing] = None
+        queue.accepted_up_to = queue.last_position
+        self.answered(told)
 
     @receives(ReviewCredit)
     def on_review_credit(self, _message: ReviewCredit) -> None:
@@ -136,14 +139,14 @@ class QueueActor(QueueContents):
             return
         self._drop_overflow(0)
         self._serve()
-        waiting, self._waiting_gets = self._waiting_gets, deque()
-        for request in waiting:
-            self.on_request(request)
+        self._get_again()
 
     @receives(PlacesDeleted)
     def on_places_deleted(self, message: PlacesDeleted) -> None:
         """A part of what was purged is deleted."""
         self._pager.deleted(message)
+        self.answered()
+        self._pager.go_on_deleting(message)
         self._purger.go_on()
 
     @receives(PurgeMore)
@@ -159,39 +162,49 @@ class QueueActor(QueueContents):
         self._serve()
 
     @receives(Settle)
-    def on_settle(self, message: Settle, transaction: Transaction | None = None) -> None:
+    def on_settle(self, message: Settle) -> None:
         """Let go of what was acknowledged."""
-        self._queue.settle(message.entries)
-        self._forget(message.entries, transaction)
-        self._serve()
+        self._settle(message.entries)
 
     @receives(Discard)
-    def on_discard(self, message: Discard, transaction: Transaction | None = None) -> None:
+    def on_discard(self, message: Discard) -> None:
         """Let go of what was rejected."""
-        rejected = [entry for entry in message.entries if entry.is_out]  # the message may come twice, deaths must not
-        self._queue.settle(rejected)
-        self._give_up(rejected, REJECTED, transaction)
-        self._serve()
+        self._discard(message.entries)
 
     @receives(Requeue)
-    def on_requeue(self, message: Requeue, transaction: Transaction | None = None) -> None:
+    def on_requeue(self, message: Requeue) -> None:
         """Put back what was not acknowledged."""
-        self._give_up(self._queue.requeue(message.entries), DELIVERY_LIMIT, transaction)
-        self._drop_overflow(len(message.entries), transaction)
-        self._serve()
+        self._requeue(message.entries)
 
     @receives(Settlement)
     def on_settlement(self, message: Settlement) -> None:
-        """Settle for a transaction. The answer comes last: after a failure on the way all of this is repeated."""
+        """Settle for a transaction."""
         transaction = message.transaction
-        match message.outcome(message.entries):
-            case Settle() as settle:
-                self.on_settle(settle, transaction)
-            case Discard() as discard:
-                self.on_discard(discard, transaction)
-            case Requeue() as requeue:
-                self.on_requeue(requeue, transaction)
-        transaction.channel.tell(Settled(transaction))
+        settle = {Settle: self._settle, Discard: self._discard, Requeue: self._requeue}[message.outcome]
+        settle(message.entries, transaction, (transaction.channel, Settled(transaction)))
+
+    def _settle(self, entries: list[QueueEntry], transaction: Transaction | None = None, *answer: Telling) -> None:
+        self._queue.settle(entries)
+        self.answered([*self._forgetting(entries, transaction), *answer])
+        self._serve()
+
+    def _discard(self, entries: list[QueueEntry], transaction: Transaction | None = None, *answer: Telling) -> None:
+        rejected = [entry for entry in entries if entry.is_out]  # they may come twice, deaths must not
+        self._queue.settle(rejected)
+        if rejected:
+            self._dying += [(rejected, REJECTED, transaction)]
+        self.answered([*answer])
+        self._give_up()
+        self._serve()
+
+    def _requeue(self, entries: list[QueueEntry], transaction: Transaction | None = None, *answer: Telling) -> None:
+        exhausted = self._queue.requeue(entries)
+        if exhausted:
+            self._dying += [(exhausted, DELIVERY_LIMIT, transaction)]
+        self.answered([*answer])
+        self._give_up()
+        self._drop_overflow(len(entries), transaction)
+        self._serve()
 
     @receives(Unsubscribe)
     def on_unsubscribe(self, message: Unsubscribe) -> None:
@@ -204,9 +217,11 @@ class QueueActor(QueueContents):
     @receives(Accepted)
     @receives(Released)
     @receives(Committed)
-    def on_dead_letters(self, message: Answer) -> None:
+    def on_dead_letters(self, message: Routed | Accepted | Released | Committed) -> None:
         """What was dead-lettered is where it had to go, or on its way there."""
-        self._forget(self._dead_letterer.heard(message))
+        heard_of = self._dead_letterer.heard(message)
+        self.answered()
+        self._part_with(self._dead_letterer.arrived(heard_of))
 
     @receives(DropMore)
     def on_drop_more(self, _message: DropMore) -> None:
@@ -232,14 +247,8 @@ class QueueActor(QueueContents):
 
     @receives(Govern)
     def on_govern(self, _message: Govern) -> None:
-        """Other policies govern the queue; those for its length do at once, those for time to live what comes later.
-
-        As in RabbitMQ a queue that is to reject new messages from now on has dropped the oldest until now, and does so
-        once more for its new length.
-        """
-        old = self._rules
+        """Other policies govern the queue; those for its length do at once, those for time to live what comes later."""
         self._read_rules()
-        self._sheds = DROP_HEAD in (old.overflow, self._rules.overflow)
         self._use.begin(self._rules.expires)
         self._drop_overflow(0)
         self._drop_expired(now_ms())
@@ -248,14 +257,20 @@ class QueueActor(QueueContents):
 
     # Methods
 
-    def _remove(self, consumer: Consumer) -> None:
+    def _remove(self, consumer: Consumer, *answer: Telling) -> None:
         self._queue.remove_consumer(consumer)
+        self.answered([*answer])
         self._use.note_use()
         self._held_credit.release(self._queue)
-        if self._definition.auto_delete and self._had_consumers and not self._queue.consumers and not self._deleting:
-            self._delete(None)
-        else:
+        if not self._delete_if_unused():
             self._serve()
+
+    def _delete_if_unused(self) -> bool:
+        """An auto-delete queue goes with its last consumer."""
+        is_unused = self._definition.auto_delete and self._had_consumers and not self._queue.consumers
+        if is_unused and not self._deleting:
+            self._delete(None)
+        return is_unused
 
     @receives(Request)
     @receives(Subscribe)
@@ -265,24 +280,25 @@ class QueueActor(QueueContents):
         try:
             self._perform(request)
         except AmqpError as error:
-            request.reply_to.tell(Denied(request, error))
+            self.answered([(request.reply_to, Denied(request, error))])
 
     def _perform(self, request: Request) -> None:
         match request, request.method:
             case Subscribe(), m.BasicConsume():
                 self._subscribe(request)
             case Cancel(), m.BasicCancel() as method:
-                self._remove(request.consumer)
-                self._answer(request, m.BasicCancelOk(method.consumer_tag))
+                self._remove(request.consumer, self._answer(request, m.BasicCancelOk(method.consumer_tag)))
             case _, m.BasicGet() as method:
                 self._get(request, method)
             case _, m.QueueDeclare():
                 queue = self._queue
                 self._use.note_use()
                 counts = (len(queue), len(queue.consumers))
-                self._answer(request, m.QueueDeclareOk(self._definition.name, *counts))
+                self.answered([self._answer(request, m.QueueDeclareOk(self._definition.name, *counts))])
             case _, m.QueuePurge():
                 self._purger.purge(self._queue, request)
+                self.answered()
+                self._pager.delete()
                 self._held_credit.release(self._queue)
                 self._purge_some()
             case _, m.QueueDelete() as method:
@@ -290,8 +306,8 @@ class QueueActor(QueueContents):
             case _:
                 raise TypeError(f"a queue can't carry out {request.method!r}")
 
-    def _answer(self, request: Request, reply: m.Method) -> None:
-        request.reply_to.tell(Done(request, reply))
+    def _answer(self, request: Request, reply: m.Method) -> Telling:
+        return request.reply_to, Done(request, reply)
 
     def _resource(self) -> str:
         return self._catalogue.resource("queue", self._definition.name)
@@ -301,35 +317,36 @@ class QueueActor(QueueContents):
         may_be_exclusive = not queue.consumers and not self._rules.single_active_consumer
         if queue.has_exclusive_consumer() or (consumer.exclusive and not may_be_exclusive):
             raise AccessRefused(f"{self._resource()} in exclusive use")
+        answer = self._answer(request, m.BasicConsumeOk(consumer.tag))
         consumer.queue = self.ref
         queue.add_consumer(consumer)
         self._had_consumers = True
-        self._answer(request, m.BasicConsumeOk(consumer.tag))
+        self.answered([answer])
         self._serve()
 
     def _get(self, request: Request, method: m.BasicGet) -> None:
         self._use.note_use()
-        now = now_ms()
+        queue, now = self._queue, now_ms()
         self._drop_expired(now)
-        if self._queue.next_expiry() <= now:
-            self.ref.tell(request)  # until the rest of what has expired is gone
+        if queue.next_expiry() <= now:  # the rest of what has expired has to go first
+            self.answered([(self.ref, request)])
             return
-        entry = self._queue.take()
-        if entry is None and len(self._queue):
-            self._waiting_gets.append(request)
-            self._pager.read_ahead(self._queue)
+        self._taken = queue.take(method.no_ack)
+        if self._taken is None and len(queue):
+            self._waiting_gets += [request]
+            self.answered()
+            self._pager.read_ahead(queue)
             return
-        if entry is not None:
-            if method.no_ack:
-                entry.is_out = False
-                self._forget([entry])
-            else:
-                self._queue.unacked += 1
-            self._mark_delivered()
-            self._held_credit.release(self._queue)
-            self._drop_expired(now)
-            self._watch_expiry()
-        request.reply_to.tell(Got(request, entry, len(self._queue)))
+        self._drop_expired(now)
+        entry = self._taken
+        told: Told = [(request.reply_to, Got(request, entry, len(queue)))]
+        if entry is not None and method.no_ack:
+            told += self._forgetting([entry])
+        self._taken = None
+        self.answered(told)
+        self._mark_delivered()
+        self._held_credit.release(queue)
+        self._watch_expiry()
 
     def _delete_if(self, request: Request, method: m.QueueDelete) -> None:
         if method.if_unused and self._queue.consumers:
@@ -339,8 +356,9 @@ class QueueActor(QueueContents):
         self._delete(request)
 
     def _delete(self, request: Request | None) -> None:
+        told: Told = [(self._vhost, DeleteQueue(self.ref, self._definition.name, len(self._queue), request))]
         self._deleting = True
-        self._vhost.tell(DeleteQueue(self.ref, self._definition.name, len(self._queue), request))
+        self.answered(told)
 
     @receives(Retire)
     def on_retire(self, message: Retire) -> None:
@@ -358,11 +376,17 @@ class QueueActor(QueueContents):
         self.end()
 
     def _part_with_consumers(self) -> None:
-        for consumer in self._queue.remove_all_consumers():
-            consumer.channel.tell(ConsumerCancelled(consumer))
+        told: Told = [(consumer.channel, ConsumerCancelled(consumer)) for consumer in self._queue.consumers]
+        self._queue.remove_all_consumers()
+        tell_all(told)
         self._held_credit.release(self._queue)
 
     # Failure
+
+    def restarted(self) -> None:
+        """As of its contents; a consumer whose removal failed may have been the last."""
+        super().restarted()
+        self._delete_if_unused()
 
     def quarantined(self, reason: str) -> None:
         """Consumers are told, and may go elsewhere."""

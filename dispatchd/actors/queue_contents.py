@@ -9,16 +9,26 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from dispatchd.actors.alarm import Alarm, now_ms
 from dispatchd.actors.dead_letterer import DeadLetterer
 from dispatchd.actors.held_credit import HeldCredit
-from dispatchd.actors.messages import ActorMessage, Delete, Deliver, Dispatch, Enqueue, Mark, Request, Stage
+from dispatchd.actors.messages import (
+    ActorMessage,
+    Delete,
+    Deliver,
+    Dispatch,
+    Enqueue,
+    Mark,
+    Request,
+    Stage,
+    Subscribe,
+)
 from dispatchd.actors.pager import Pager
 from dispatchd.actors.purger import Purger
-from dispatchd.actors.runtime import Actor, Ref, System
+from dispatchd.actors.runtime import Actor, Ref, System, Told, tell_all
 from dispatchd.actors.use_timer import UseTimer
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.dead_letters import EXPIRED, MAXLEN
 from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.queue import Queue
-from dispatchd.model.queue_rules import QueueRules
+from dispatchd.model.queue_rules import DROP_HEAD, QueueRules
 
 if TYPE_CHECKING:
     from dispatchd.actors.storage import Storage
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.definitions import QueueDefinition
     from dispatchd.model.entry import QueueEntry
+    from dispatchd.model.router import Publishing
     from dispatchd.model.transaction import Transaction
 
 ENTRIES_IN_ONE_TURN = 2000
@@ -48,7 +59,11 @@ class DropMore(ActorMessage):
 
 
 class QueueContents(Actor):
-    """The part of a queue that has its messages; the queue itself sees to when each step has its turn."""
+    """The part of a queue that has its messages; the queue itself sees to when each step has its turn.
+
+    What a step takes out of the order is in hand, as `_deliveries`, as `_taken` for a basic.get, or as `_dying`, until
+    others are told of it. A failure on the way leaves it there: `restarted` puts it back, or goes on with it.
+    """
 
     def __init__(
         self, system: System, definition: QueueDefinition, catalogue: Catalogue, vhost: Ref, storage: Storage
@@ -61,6 +76,10 @@ class QueueContents(Actor):
         self._rules = QueueRules(definition.governed_arguments)
         self._queue = Queue(self.ref, definition.durable, 0, self._rules)
         self._deduplication = make_deduplication(definition.arguments)
+        self._newcomers: list[Message] = []
+        self._deliveries: list[tuple[Consumer, list[QueueEntry]]] = []
+        self._taken: QueueEntry | None = None
+        self._dying: list[tuple[list[QueueEntry], str, Transaction | None]] = []
         self._dead_letterer = DeadLetterer(self.ref, definition.name, self._rules, catalogue)
         self._expiry = Alarm(self.ref, ExpiryDue())
         self._use = UseTimer(self.ref)
@@ -80,18 +99,20 @@ class QueueContents(Actor):
         for priority, found in enumerate(stored.take(queue_id, self._rules.max_priority)):
             queue.restore_paged(priority, found.positions, found.bytes)
         self._marked = queue.delivered_up_to = queue.delivered_before = stored.delivered_up_to(queue_id)
-        queue.last_position = max(queue.last_position, self._marked)
+        queue.last_position = queue.accepted_up_to = max(queue.last_position, self._marked)
 
     # In
 
-    def _let_in(
-        self,
-        messages: list[Message],
-        now: int,
-        refused: list[Message],
-        deliveries: list[tuple[Consumer, list[QueueEntry]]],
-    ) -> list[QueueEntry]:
-        """Take in what fits, one by one, since what goes to a consumer at once makes room; returns what to store."""
+    def _take_in(self, messages: list[Message], now: int, refused: list[Message]) -> list[QueueEntry]:
+        """Take messages in, unless they are duplicates or, as a limit asks for, `refused`; returns what to store."""
+        if self._rules.rejects_publishes:
+            return self._let_in(messages, now, refused)
+        if self._deduplication is not None:
+            messages = self._newcomers = self._deduplication.new_ones(messages, now)
+        return self._queue.enqueue(messages, now)
+
+    def _let_in(self, messages: list[Message], now: int, refused: list[Message]) -> list[QueueEntry]:
+        """Take in what fits, one by one, since what goes to a consumer at once makes room."""
         stored: list[QueueEntry] = []
         deduplication = self._deduplication
         for message in messages:
@@ -101,44 +122,55 @@ class QueueContents(Actor):
                 refused.append(message)
             else:
                 if deduplication is not None:
+                    self._newcomers.append(message)
                     deduplication.remember(message, now)
                 stored.extend(self._queue.enqueue([message], now))
-                deliveries.extend(self._queue.dispatch(now - 1))
+                self._deliveries += self._queue.dispatch(now - 1)
         return stored
 
     # Out
 
     def _dispatch(self, now: int) -> None:
         queue = self._queue
-        self._deliver(queue.dispatch(now))
-        self._mark_delivered()
+        deliveries = queue.dispatch(now)
+        if deliveries:
+            self._deliveries += deliveries
+            self._deliver()
+            self._mark_delivered()
         self._held_credit.release(self._queue)
         if queue.unfinished and not self._dispatch_is_due:
             self._dispatch_is_due = True
             self.ref.tell(Dispatch())
 
-    def _deliver(self, deliveries: list[tuple[Consumer, list[QueueEntry]]]) -> None:
-        for consumer, entries in deliveries:
-            consumer.channel.tell(Deliver(consumer, entries))
+    def _deliver(self) -> None:
+        deliveries = self._deliveries
+        while deliveries:
+            consumer, entries = deliveries[0]
+            told: Told = [(consumer.channel, Deliver(consumer, entries))]
             if consumer.no_ack:
-                self._forget(entries)
+                told += self._forgetting(entries)
+            del deliveries[0]
+            tell_all(told)
 
     def _mark_delivered(self) -> None:
         if self._definition.durable and self._queue.delivered_up_to > self._marked:
             self._marked = self._queue.delivered_up_to
             self._persistence.tell(Mark(self._definition.queue_id, self._marked))
 
-    def _forget(self, entries: list[QueueEntry], transaction: Transaction | None = None) -> None:
+    def _forgetting(self, entries: list[QueueEntry], transaction: Transaction | None = None) -> Told:
+        """What makes others forget these entries."""
+        told: Told = []
         if self._pager.has_spilled:
-            entries = self._pager.forget_scratch(entries)
+            entries = self._pager.forget_scratch(entries, told)
         if self._definition.durable:
             queue_id = self._definition.queue_id
             for start in range(0, len(entries), ENTRIES_IN_ONE_TURN):
                 some = entries[start : start + ENTRIES_IN_ONE_TURN]
                 if transaction is None:
-                    self._persistence.tell(Delete(queue_id, some))
+                    told.append((self._persistence, Delete(queue_id, some)))
                 else:
-                    self._persistence.tell(Stage(transaction, queue_id, deleted=some))
+                    told.append((self._persistence, Stage(transaction, queue_id, deleted=some)))
+        return told
 
     def _serve(self) -> None:
         """Deliver what has not expired meanwhile."""
@@ -147,24 +179,47 @@ class QueueContents(Actor):
         self._drop_expired(now)
         self._watch_expiry()
 
+    def _get_again(self) -> None:
+        """What had to be read first may be here now."""
+        while self._waiting_gets:
+            self.ref.tell(self._waiting_gets.popleft())
+
     # What has to go
 
-    def _give_up(self, entries: list[QueueEntry], reason: str, transaction: Transaction | None = None) -> None:
-        if entries:
-            self._forget(self._dead_letterer.publish(entries, reason), transaction)
+    def _give_up(self) -> None:
+        """Part with what is dying: it is dead-lettered, or forgotten at once if it has nowhere to go."""
+        dying = self._dying
+        while dying:
+            entries, reason, transaction = dying[0]
+            told = self._dead_letterer.publish(entries, reason) or self._forgetting(entries, transaction)
+            del dying[0]
+            tell_all(told)
+
+    def _part_with(self, arrived: list[Publishing]) -> None:
+        """Forget what died: its dead letters are where they had to go."""
+        on_their_way = self._dead_letterer.on_their_way
+        for publishing in arrived:
+            told = self._forgetting(on_their_way[publishing])
+            del on_their_way[publishing]
+            tell_all(told)
 
     def _drop_overflow(self, come: int, transaction: Transaction | None = None) -> None:
         """Let heads go until the queue is no longer than allowed, if not at once, after so many have come."""
         at_most = come + HEADS_IN_ONE_TURN
         dropped = self._queue.drop_overflow(at_most, self._sheds)
-        self._give_up(dropped, MAXLEN, transaction)
+        if dropped:
+            self._dying += [(dropped, MAXLEN, transaction)]
+            self._give_up()
         if len(dropped) == at_most:
             self.ref.tell(DropMore())
         elif self._sheds:
             self._sheds = self._queue.is_too_long()
 
     def _drop_expired(self, now: int) -> None:
-        self._give_up(self._queue.drop_expired(now), EXPIRED)
+        expired = self._queue.drop_expired(now)
+        if expired:
+            self._dying += [(expired, EXPIRED, None)]
+            self._give_up()
         self._pager.read_ahead(self._queue)
 
     def _watch_expiry(self) -> None:
@@ -172,36 +227,54 @@ class QueueContents(Actor):
         self._expiry.set(self._queue.next_expiry())
 
     def _purge_some(self) -> None:
-        self._forget(self._purger.some())
+        tell_all(self._forgetting(self._purger.some()))
         self._purger.let_go()
 
     # Rules, and failures
 
     def _read_rules(self) -> None:
+        """Other policies may govern the queue.
+
+        As in RabbitMQ a queue that is to reject new messages from now on has dropped the oldest until now, and does so
+        once more for its new length.
+        """
         rules = QueueRules(self._definition.governed_arguments)
+        self._sheds = self._sheds or DROP_HEAD in (self._rules.overflow, rules.overflow)
         self._rules = self._queue.rules = self._dead_letterer.rules = rules
         self._pager.obey(rules)
 
     def restarted(self) -> None:
         """A new order from the entries and consumers of the old one: nothing that the queue held is lost."""
-        if self._deduplication is not None and isinstance(self.handling, Enqueue):
-            self._deduplication.forget(self.handling.messages)  # they were refused
         old = self._queue
+        if not self.is_answered:
+            self._take_back(self.handling)
         self._read_rules()
-        for consumer, stranded in old.take_deliveries():
-            consumer.give_back(stranded)
-            old.requeue(stranded, counts=False)
-        queue = Queue(self.ref, self._definition.durable, old.last_position, self._rules)
-        queue.keep_paged(old)
-        queue.restore(sorted({id(entry): entry for entry in old.entries()}.values(), key=lambda entry: entry.position))
-        queue.adopt(old)
-        self._queue = queue
+        self._deliveries.extend(old.take_deliveries())
+        while self._deliveries:
+            old.recall(*self._deliveries[0])
+            del self._deliveries[0]
+        if self._taken is not None:
+            old.recall(None, [self._taken])
+            self._taken = None
+        self._queue = queue = old.rebuilt()
         self._dispatch_is_due = False
         self._held_credit.restart_review(queue)
         self._expiry.cancel()
         self._pager.restart(queue)
         self._purger.restart()
+        self._mark_delivered()
+        self._part_with(self._dead_letterer.arrived())
+        self._give_up()
+        self._drop_overflow(0)
         self._serve()
+        self._get_again()
+
+    def _take_back(self, message: ActorMessage) -> None:
+        """Undo what a message has done that failed: it is refused, or comes again."""
+        if isinstance(message, Enqueue) and self._deduplication is not None:
+            self._deduplication.forget(self._newcomers)
+        elif isinstance(message, Subscribe):
+            self._queue.remove_consumer(message.consumer)
 
     def snapshot(self) -> dict[str, Any]:
         """The queue's row in the admin."""

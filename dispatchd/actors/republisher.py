@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dispatchd.actors.messages import Accepted, Committed, Released, Routed
@@ -23,32 +24,33 @@ class Republisher:
 
     def __init__(self, ref: Ref) -> None:
         self._ref = ref
-        self._on_their_way: dict[Publishing, list[QueueEntry]] = {}
+        self.on_their_way: dict[Publishing, list[QueueEntry]] = {}
 
     def publishing(self, messages: list[Message]) -> Publishing:
-        """These messages, on the way to their first exchange."""
+        """These messages, on the way to their first exchange; who sends them puts them among those `on_their_way`."""
         return Publishing(self._ref, messages, 0, confirm=True)
 
-    def follow(self, publishing: Publishing, entries: list[QueueEntry]) -> None:
-        """Remember what was published, until everybody has answered."""
-        self._on_their_way[publishing] = entries
-
-    def heard(self, answer: Answer) -> list[QueueEntry]:
-        """Take an answer on the way of a publishing; returns the entries that can be forgotten now."""
+    def heard(self, answer: Answer) -> list[Publishing]:
+        """Take an answer; returns the publishings that it is about, some of which may have `arrived` by it."""
         publishings = answer.publishings if isinstance(answer, Committed) else [answer.publishing]
-        arrived: list[QueueEntry] = []
+        accepted, stored = (1, answer.stored) if isinstance(answer, Accepted) else (0, 0)
+        committed = isinstance(answer, Committed)
         for publishing in publishings:
-            if isinstance(answer, Accepted):
-                publishing.awaiting -= 1
-                publishing.uncommitted += answer.stored
-            elif isinstance(answer, Committed):
-                publishing.uncommitted -= 1
-            if not (publishing.hops or publishing.awaiting or publishing.uncommitted):
-                arrived.extend(self._on_their_way.pop(publishing, []))
-        return arrived
+            publishing.awaiting -= accepted
+            publishing.uncommitted += stored - committed
+        return publishings
+
+    def arrived(self, among: Iterable[Publishing] | None = None) -> list[Publishing]:
+        """Those that everybody has answered; whoever lets go of their entries takes them off `on_their_way`."""
+        return [
+            publishing
+            for publishing in (self.on_their_way if among is None else among)
+            if publishing in self.on_their_way
+            and not (publishing.hops or publishing.awaiting or publishing.uncommitted)
+        ]
 
     def recall(self) -> list[QueueEntry]:
         """The entries whose answers nobody will hear."""
-        recalled = [entry for entries in self._on_their_way.values() for entry in entries]
-        self._on_their_way.clear()
+        recalled = [entry for entries in self.on_their_way.values() for entry in entries]
+        self.on_their_way.clear()
         return recalled

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispatchd.actors.messages import Accepted, Released, Routed
+from dispatchd.actors.runtime import Told, tell_all
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.model.direct_replies import ReplyConsumer, in_no_queue
 
@@ -53,24 +54,24 @@ class Requester:
         self.end()
         return True
 
-    def receive(self, message: Enqueue, delivery_tag: int) -> None:
-        """Hand answers on to the client, if it still wants them."""
+    def receive(self, message: Enqueue, delivery_tag: int) -> Told:
+        """Hand answers on to the client, if it still wants them; returns what answers who published them."""
         publishing, consumer, held = message.publishing, self._consumer, False
+        returned = in_no_queue(message.messages)
+        told: Told = [(publishing.channel, Routed(publishing, returned))] if returned else []
         if consumer is not None:
             self._transport.send_all(consumer.encode(message.messages, self._number, delivery_tag, self._frame_max))
             held = not self._transport.outlet.has_room(0)
-        returned = in_no_queue(message.messages)
-        if returned:
-            publishing.channel.tell(Routed(publishing, returned))
-        publishing.channel.tell(Accepted(publishing, held=held))
+        told.append((publishing.channel, Accepted(publishing, held=held)))
         if held:
-            self._held.append(publishing)
+            self._held += [publishing]
+        return told
 
     def release(self) -> None:
         """Let those go on who were held back: the socket has room again, or nobody waits for their answers."""
-        held, self._held = self._held, []
-        for publishing in held:
-            publishing.channel.tell(Released(publishing))
+        told: Told = [(publishing.channel, Released(publishing)) for publishing in self._held]
+        self._held = []
+        tell_all(told)
 
     def end(self) -> None:
         """Give the address up, and let everybody go on."""

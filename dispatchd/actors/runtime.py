@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, ClassVar, TypeVar, cast
 
@@ -57,6 +57,17 @@ class Ref(pykka.ActorRef["Actor"]):
             message.refuse(f"{self.name} has stopped")
         else:
             self.actor_inbox.put(Envelope(message))
+
+
+Telling = tuple[Ref, ActorMessage]
+Told = list[Telling]
+"""What is to be told to whom, in that order."""
+
+
+def tell_all(told: Sequence[Telling]) -> None:
+    """Tell all of it. That can't fail: what was gathered is told, or nothing of it is."""
+    for ref, message in told:
+        ref.tell(message)
 
 
 class System:
@@ -114,6 +125,7 @@ class Actor(pykka.Actor):
         self.is_quarantined = False
         self.handling: Any = None
         self.handling_since = 0.0
+        self.is_answered = False
         self.parent_number = parent.number if parent is not None else None
 
     @property
@@ -172,7 +184,7 @@ class Actor(pykka.Actor):
     def on_receive(self, message: Any) -> Any:
         """Handle one message. Whatever happens, nothing is raised."""
         started = time.perf_counter()
-        self.handling, self.handling_since = message, started
+        self.handling, self.handling_since, self.is_answered = message, started, False
         try:
             handler = self._handlers.get(type(message))
             if handler is None:
@@ -182,33 +194,40 @@ class Actor(pykka.Actor):
                 return None
             return handler(self, message)
         except BaseException as error:  # noqa: BLE001 - gevent.Timeout and GreenletExit would stop every actor
-            self._fail(message, error)
-            return None
+            return self._fail(message, error)
         finally:
             self.handling = None
             self.handled += 1
             self.busy += time.perf_counter() - started
 
-    def _fail(self, message: Any, error: BaseException, *, may_repeat: bool = True) -> None:
+    def answered(self, told: Sequence[Telling] = ()) -> None:
+        """Tell all of this: from now on the message that is being handled is neither refused nor repeated.
+
+        If the rest of its handler fails, it is for `restarted` to go on with that.
+        """
+        self.is_answered = True
+        tell_all(told)
+
+    def _fail(self, message: Any, error: BaseException, *, may_repeat: bool = True) -> Any:
+        """Go on after a failure. Returns what the handler did when the message was tried once more."""
         failure = Failure.of(self.name, message, error)
         too_many = self.failures.add(failure, time.monotonic())
         logger.error("%s %s failed: %s\n%s", self.kind, self.name, failure.error, failure.traceback)
-        repeats = may_repeat and getattr(message, "is_repeatable", False)
-        if not repeats:
+        repeats = may_repeat and not self.is_answered and getattr(message, "is_repeatable", False)
+        if not repeats and not self.is_answered:
             self._refuse(message, f"{self.kind} {self.name} failed: {failure.error}")
         if too_many:
             self._quarantine()
         else:
             self._restart()
-        if repeats:
-            self._repeat(message)
+        return self._repeat(message) if repeats else None
 
-    def _repeat(self, message: Any) -> None:
+    def _repeat(self, message: Any) -> Any:
         """The new state may manage what the old one could not."""
         try:
-            self._handlers[type(message)](self, message)
+            return self._handlers[type(message)](self, message)
         except BaseException as error:  # noqa: BLE001 - as in on_receive
-            self._fail(message, error, may_repeat=False)
+            return self._fail(message, error, may_repeat=False)
 
     def _refuse(self, message: Any, reason: str) -> None:
         try:

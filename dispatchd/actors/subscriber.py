@@ -17,6 +17,7 @@ from dispatchd.actors.messages import (
     Settlement,
     Unsubscribe,
 )
+from dispatchd.actors.runtime import Told, tell_all
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotAllowed, PreconditionFailed
 from dispatchd.model.ack_timeouts import AckTimeouts
@@ -36,7 +37,10 @@ Outcome = type[Settle | Discard | Requeue]
 
 
 class Subscriber:
-    """Gives deliveries their tags, and tells queues what became of them."""
+    """Gives deliveries their tags, and tells queues what became of them.
+
+    `in_hand` is what left the ledger, by queue, and what queues are to be told of it.
+    """
 
     def __init__(self, number: int, ref: Ref, session: Session) -> None:
         self._ref = ref
@@ -47,6 +51,7 @@ class Subscriber:
         self._ledger = DeliveryLedger(number, session.frame_max, self._window)
         self._consumers: dict[str, Consumer] = {}
         self.ack_timeouts = AckTimeouts()
+        self.in_hand: list[tuple[list[tuple[Ref, list[QueueEntry]]], Callable[[list[QueueEntry]], ActorMessage]]] = []
         self.prefetch = 0
         self.acknowledged = 0
 
@@ -142,7 +147,8 @@ class Subscriber:
         Raises PreconditionFailed (406), on account of `method`, for an unknown tag; what came before it is settled.
         """
         groups, unknown = self._ledger.settle(acks)
-        self._tell_queues(groups, outcome)
+        self.in_hand += [(groups, outcome)]
+        self._tell_queues()
         if unknown != ALL_KNOWN:
             raise _unknown_tag(unknown, method)
 
@@ -160,41 +166,50 @@ class Subscriber:
         """Put back what was set aside: the transaction is over."""
         self._ledger.restore()
 
-    def settle_transaction(self, transaction: Transaction) -> None:
-        """Settle what was set aside, by tag within each run of one outcome, as RabbitMQ does (rabbit_channel).
+    def settlements_of(self, transaction: Transaction) -> Told:
+        """What settles what was set aside, by tag within each run of one outcome, as RabbitMQ does (rabbit_channel).
 
-        The queues answer: `transaction.unsettled` is how many have yet to do so.
+        Whoever tells it takes it out of `in_hand`. The queues answer: `transaction.unsettled` is how many have to.
         """
         self.restore()
         for acks, outcome in transaction.settled:
+            settlement = partial(Settlement, transaction, outcome)
             groups, _ = self._ledger.settle(sorted(acks))
+            self.in_hand += [(groups, settlement)]
             transaction.unsettled += len(groups)
-            self._tell_queues(groups, partial(Settlement, transaction, outcome))
+        return self._settling()
 
     def requeue_all(self) -> None:
         """Give everything back that is out: basic.recover."""
-        self._tell_queues(self._ledger.take_all(), Requeue)
+        self.in_hand += [(self._ledger.take_all(), Requeue)]
+        self._tell_queues()
 
-    def _tell_queues(
-        self, groups: list[tuple[Any, list[QueueEntry]]], outcome: Callable[[list[QueueEntry]], ActorMessage]
-    ) -> None:
+    def _tell_queues(self) -> None:
+        told = self._settling()
+        self.in_hand = []
+        tell_all(told)
+
+    def _settling(self) -> Told:
+        """What tells queues what became of that which is in hand."""
+        told: Told = []
         if self._window.starved:
             self._window.starved = False
-            self._wake_others([queue for queue, _ in groups])
-        for queue, entries in groups:
-            self.acknowledged += len(entries)
-            queue.tell(outcome(entries))
+            told += self._waking_others({queue for groups, _ in self.in_hand for queue, _ in groups})
+        for groups, outcome in self.in_hand:
+            for queue, entries in groups:
+                self.acknowledged += len(entries)
+                told.append((queue, outcome(entries)))
+        return told
 
-    def _wake_others(self, settling: list[Ref]) -> None:
+    def _waking_others(self, settling: set[Ref]) -> Told:
         """Before queues that settle help themselves, offer the room to the others, those behind them first.
 
         So each queue has its turn when all of them want what little room the channel has.
         """
         queues = self._queues()
         last = max((position for position, queue in enumerate(queues) if queue in settling), default=-1)
-        for queue in queues[last + 1 :] + queues[: last + 1]:
-            if queue not in settling:
-                queue.tell(Dispatch())
+        in_turn = queues[last + 1 :] + queues[: last + 1]
+        return [(queue, Dispatch()) for queue in in_turn if queue not in settling]
 
     def wake_queues(self) -> None:
         """Tell the queues of our consumers that there is room."""
@@ -206,10 +221,11 @@ class Subscriber:
 
     def release(self) -> None:
         """The channel ends: let go of consumers, then of what they held, so that none of it comes back here."""
-        consumers, self._consumers = self._consumers, {}
-        for consumer in consumers.values():
-            consumer.queue.tell(Unsubscribe(consumer))
+        told: Told = [(consumer.queue, Unsubscribe(consumer)) for consumer in self._consumers.values()]
+        self._consumers = {}
+        tell_all(told)
         self.restore()
+        self.in_hand = [(groups, Requeue) for groups, _ in self.in_hand]  # the channel failed before it told of them
         self.requeue_all()
 
 

@@ -29,6 +29,10 @@ def _priority(consumer: Consumer) -> int:
     return consumer.priority
 
 
+def _position(entry: QueueEntry) -> int:
+    return entry.position
+
+
 def priority_of(header: bytes) -> int:
     """The priority in a content header; without one it is 0."""
     if not property_flags(header) & FLAG_PRIORITY:
@@ -49,7 +53,8 @@ class Queue:
     """Ready entries and consumers. `ref` is the actor that owns it; it is what ledgers send settlements to.
 
     `delivered_up_to`: everything up to this position was delivered once, up to `delivered_before` by an earlier run of
-    the broker. `drained` counts what left, in publish credit.
+    the broker. `accepted_up_to`: what is behind it came with a message whose sender has no answer yet, and comes again
+    if the actor fails. `drained` counts what left, in publish credit.
     """
 
     def __init__(self, ref: Any, durable: bool, last_position: i64 = 0, rules: QueueRules | None = None) -> None:
@@ -64,6 +69,7 @@ class Queue:
         self.unacked: i64 = 0
         self.ready_bytes: i64 = 0
         self.last_position: i64 = last_position
+        self.accepted_up_to: i64 = last_position
         self.delivered_up_to: i64 = 0
         self.delivered_before: i64 = 0
         self.published: i64 = 0
@@ -121,8 +127,7 @@ class Queue:
         """The line of a message's priority; without one it has the lowest, above the queue's highest it has that."""
         return self.lines[min(priority_of(message.header), len(self.lines) - 1)]
 
-    def keep_paged(self, old: Queue) -> None:
-        """Take over what the queue of a failed actor has on disk only, before `restore`."""
+    def _keep_paged(self, old: Queue) -> None:
         for line, old_line in zip(self.lines, old.lines, strict=True):
             line.restore(old_line.paged, old_line.paged_bytes)
             self.ready_bytes += old_line.paged_bytes
@@ -131,7 +136,7 @@ class Queue:
         """Take in what is on disk only, in a queue that is still empty; without priorities `priority` is 0."""
         self.lines[priority].restore(paged, paged_bytes)
         self.ready_bytes += paged_bytes
-        self.last_position = max(self.last_position, paged.last())
+        self.last_position = self.accepted_up_to = max(self.last_position, paged.last())
 
     def restore(self, entries: list[QueueEntry]) -> None:
         """Take in entries that have their place already, in order: the queue of an actor that failed."""
@@ -141,9 +146,37 @@ class Queue:
             in_front = line.tail is line.ready or entry.position < line.paged.first()
             (line.ready if in_front else line.tail).append(entry)
             self.ready_bytes += entry.message.size
-            self.last_position = max(self.last_position, entry.position)
+            self.last_position = self.accepted_up_to = max(self.last_position, entry.position)
 
-    def adopt(self, old: Queue) -> None:
+    def recall(self, consumer: Consumer | None, entries: list[QueueEntry]) -> None:
+        """Put back what was taken for a consumer, or for a basic.get, that has not been told of it."""
+        for entry in entries:
+            self._end_delivery(entry)
+            self.delivered -= 1
+            if entry.redelivered:
+                self.redelivered -= 1
+            self.ready_bytes += entry.message.size
+            if len(self.lines) > 1:
+                self._line_of(entry.message).put_back([entry])
+        if len(self.lines) == 1:
+            self.line.put_back(entries)
+        if consumer is not None:
+            consumer.give_back(entries)
+            consumer.delivered -= len(entries)
+
+    def rebuilt(self) -> Queue:
+        """A new order from the entries, consumers and figures of this one, whatever a failure has made of it.
+
+        What was not accepted is left out. Entries that are out still come back, among those that came back before.
+        """
+        queue = Queue(self.ref, self.durable, self.accepted_up_to, self.rules)
+        queue._keep_paged(self)
+        distinct = {id(entry): entry for entry in self.entries() if entry.position <= self.accepted_up_to}
+        queue.restore(sorted(distinct.values(), key=_position))
+        queue._adopt(self)
+        return queue
+
+    def _adopt(self, old: Queue) -> None:
         """Go on with the consumers and the figures of a queue whose entries were restored.
 
         Entries of it that are out still come back, among those that came back before.
@@ -155,21 +188,25 @@ class Queue:
         self.consumers = old.consumers
         self._active = old._active
         self._set_turns()
-        self._expired = old._expired
+        self._expired = [entry for entry in old._expired if entry.position <= old.accepted_up_to]
         self.unacked = old.unacked
         self.delivered_up_to = old.delivered_up_to
         self.delivered_before = old.delivered_before
-        self.published = old.published
+        self.published = old.published - (old.last_position - old.accepted_up_to)
         self.delivered = old.delivered
         self.redelivered = old.redelivered
         self.acknowledged = old.acknowledged
         self.drained = old.drained
 
-    def take(self) -> QueueEntry | None:
-        """Remove the head for a delivery; None when nothing is ready."""
+    def take(self, no_ack: bool = False) -> QueueEntry | None:
+        """Remove the head for a basic.get; None when nothing is ready."""
         entry = self._pop()
         if entry is not None:
             self._count_delivery(entry)
+            if no_ack:
+                entry.is_out = False
+            else:
+                self.unacked += 1
         return entry
 
     def _count_delivery(self, entry: QueueEntry) -> None:
@@ -341,11 +378,10 @@ class Queue:
             if self._end_delivery(entry):
                 self.acknowledged += 1
 
-    def requeue(self, entries: list[QueueEntry], counts: bool = True) -> list[QueueEntry]:
+    def requeue(self, entries: list[QueueEntry]) -> list[QueueEntry]:
         """Put entries back where they were, marked as redelivered; those that aren't out are passed over.
 
-        `counts` is false for what no client ever saw. Returns those that came back more often than `x-delivery-limit`
-        allows: they are not put back.
+        Returns those that came back more often than `x-delivery-limit` allows: they are not put back.
         """
         has_priorities = len(self.lines) > 1
         back: list[QueueEntry] = []
@@ -353,7 +389,7 @@ class Queue:
         for entry in entries:
             if self._end_delivery(entry):
                 entry.redelivered = True
-                if counts and self.rules.delivery_limit != NO_LIMIT:
+                if self.rules.delivery_limit != NO_LIMIT:
                     entry.returns += 1
                     if entry.returns > self.rules.delivery_limit:
                         exhausted.append(entry)

@@ -18,6 +18,7 @@ from pamqp.header import ContentHeader
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush
+from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor, Ref, System
@@ -210,7 +211,11 @@ class World:
     """A whole broker in memory, without ports."""
 
     def __init__(
-        self, store: Store | None = None, coalesce_seconds: float = 0.01, resident: Residency = RESIDENT
+        self,
+        store: Store | None = None,
+        coalesce_seconds: float = 0.01,
+        resident: Residency = RESIDENT,
+        watermarks: Watermarks | None = None,
     ) -> None:
         self.system = System()
         self.store = store or MemoryStore()
@@ -218,7 +223,7 @@ class World:
         credentials = Credentials({}, guest_from_anywhere=False)
         limits = Limits(2047, FRAME_MAX, 60)
         self.broker = BrokerActor(
-            self.system, self.store, self.scratch, credentials, limits, coalesce_seconds, resident
+            self.system, self.store, self.scratch, credentials, limits, coalesce_seconds, resident, watermarks
         )
         self.ref = self.broker.begin()
 

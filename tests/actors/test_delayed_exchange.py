@@ -225,7 +225,7 @@ def test_the_dead_wait_in_it(world: World, client: Client, clock: Clock, exchang
     client.get("dying")
     client.send(1, spec.Basic.Reject(1, requeue=False))
     wait_until(lambda: delayed(exchange) == 1)
-    assert world.actor(QueueActor, "dying")._dead_letterer._on_their_way == {}
+    assert world.actor(QueueActor, "dying")._dead_letterer.on_their_way == {}
     clock.advance(exchange)
     assert got(client) == [b"a"]
 
@@ -240,7 +240,7 @@ def test_history_is_of_what_was_routed(world: World, client: Client, clock: Cloc
     declare_queue(client)
     world.settle()
     assert (got(client, "early"), got(client)) == ([b"late"], [b"at once", b"late"])
-    assert world.actor(DelayedExchangeActor)._republisher._on_their_way == {}
+    assert world.actor(DelayedExchangeActor)._republisher.on_their_way == {}
 
 
 def test_a_duplicate_is_dropped_and_what_is_due_is_none(world: World, client: Client, clock: Clock) -> None:
@@ -432,7 +432,7 @@ def test_what_can_not_be_routed_when_it_is_due_stays(
         raise ValueError("no way")
 
     with monkeypatch.context() as patch:
-        patch.setattr(ExchangeActor, "_route", broken)
+        patch.setattr(ExchangeActor, "_routing", broken)
         clock.ahead = 2 * MINUTE
         exchange.ref.tell(DelayOver())
         wait_until(lambda: exchange.is_quarantined)
@@ -465,7 +465,7 @@ def test_what_was_on_its_way_when_it_was_quarantined_is_routed_again(
     wait_until(lambda: delayed(exchange) == 0)
     world.settle()
     assert got(client) == [b"a", b"a"]
-    assert exchange._republisher._on_their_way == {}
+    assert exchange._republisher.on_their_way == {}
 
 
 def test_what_a_queue_refuses_is_gone(
@@ -477,14 +477,14 @@ def test_what_a_queue_refuses_is_gone(
     world.settle()
     clock.advance(exchange)
     assert (got(client), got(client, "full")) == ([b"a"], [])
-    assert exchange._republisher._on_their_way == {}
+    assert exchange._republisher.on_their_way == {}
 
 
 def test_what_the_store_could_not_take_is_nacked(begin: Begin, clock: Clock) -> None:
     world, client = begin()
     declare(client, durable=True)
     confirming(client)
-    with failing(world.persistence, Add, ValueError):
+    with failing(world.persistence, Add, ValueError, times=2):
         publish(client, b"a", persistent=True)
         client.expect(spec.Basic.Nack, 1)
     client.transport.assert_all_credit_is_back()

@@ -91,7 +91,10 @@ def is_empty(world: World) -> bool:
 def test_everything_comes_in_order(world: World, client: Client, durable: bool, persistent: bool) -> None:
     declare(client, durable=durable)
     bodies = fill(client, 100, persistent=persistent)
-    assert world.scratch.statistics()["entries"] == (0 if durable and persistent else paged_out(world))
+    wait_until(
+        lambda: world.scratch.statistics()["entries"] == (0 if durable and persistent else paged_out(world)),
+        world.scratch.statistics,
+    )
     assert get_all(client, 100) == bodies
     assert is_empty(world)
 

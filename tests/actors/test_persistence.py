@@ -623,7 +623,7 @@ def test_publishers_wait_for_a_disk_that_is_behind(
     settle(actor.system)
     assert actor.pressure.is_high
     held = publishing(channel, *kept)
-    actor.pressure.hold(held)
+    actor.pressure.held[held] = None
     store.open_gate()
     wait_until(lambda: channel.told)
     assert channel.told == [Released(held)]
@@ -634,7 +634,7 @@ def test_nobody_waits_for_a_quarantined_one(start: Start, channel: Listener) -> 
     actor = start()
     flush(actor)
     held = publishing(channel, entry(1))
-    actor.pressure.hold(held)
+    actor.pressure.held[held] = None
     quarantine(actor)
     assert channel.told == [Released(held)]
 
@@ -669,9 +669,18 @@ def test_a_thread_that_can_not_be_started(start: Start, store: GatedStore, chann
     assert (confirmed(channel), store.positions()) == ([1], [1])
 
 
-def test_an_add_that_fails_is_refused(start: Start, store: GatedStore, channel: Listener) -> None:
+def test_an_add_that_fails_is_tried_once_more(start: Start, store: GatedStore, channel: Listener) -> None:
     actor = start()
     with failing(actor, Add, ValueError):
+        add(actor, channel, 1)
+        wait_until(lambda: channel.told)
+    assert channel.told[0].refused == []
+    assert store.positions() == [1]
+
+
+def test_an_add_that_fails_twice_is_refused(start: Start, store: GatedStore, channel: Listener) -> None:
+    actor = start()
+    with failing(actor, Add, ValueError, times=2):
         (lost,) = add(actor, channel, 1)
         add(actor, channel, 2)
         wait_until(lambda: len(channel.told) == 2)

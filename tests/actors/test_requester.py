@@ -10,6 +10,7 @@ from pamqp.header import ContentHeader
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.messages import Accepted, Drained, Enqueue, Released, Restart, Routed
 from dispatchd.actors.requester import Requester
+from dispatchd.actors.runtime import tell_all
 from dispatchd.actors.session import Session, Vhost
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
@@ -195,7 +196,7 @@ class Asking:
 
     def __init__(self) -> None:
         self.transport = FakeTransport()
-        self.publisher = Listener("publisher")
+        self.publisher: Any = Listener("publisher")
         catalogue = Catalogue("/", lambda octets: b"x" * octets, lambda: 1)
         vhost: Any = Listener("vhost")
         persistence: Any = Listener("persistence")
@@ -208,7 +209,7 @@ class Asking:
     def answer(self) -> Publishing:
         message: Message = make_message("", self.requester.address, Properties(), b"x" * 100)
         publishing = Publishing(self.publisher, [message], 1, False)
-        self.requester.receive(Enqueue(publishing, [message]), 1)
+        tell_all(self.requester.receive(Enqueue(publishing, [message]), 1))
         return publishing
 
 
@@ -256,7 +257,7 @@ def test_an_answer_that_comes_too_late_is_taken_for_nothing() -> None:
     asking.requester.end()
     message = make_message("", "gone", Properties(), b"x")
     message.mandatory, message.queues = True, 1
-    asking.requester.receive(Enqueue(Publishing(asking.publisher, [message], 1, False), [message]), 1)
+    tell_all(asking.requester.receive(Enqueue(Publishing(asking.publisher, [message], 1, False), [message]), 1))
     routed, accepted = asking.publisher.take_all()
     assert isinstance(routed, Routed)
     assert routed.returned == [message]

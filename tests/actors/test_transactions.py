@@ -276,7 +276,7 @@ def expect_partial(rig: Rig) -> None:
 
 
 def test_what_a_failing_queue_refuses_is_missing_and_the_rest_is_stored(rig: Rig) -> None:
-    with failing(rig.queue("a"), Enqueue, ValueError):
+    with failing(rig.queue("a"), Enqueue, ValueError, times=2):
         rig.client.send(1, *TO_BOTH, spec.Tx.Commit())
         expect_partial(rig)
     assert rig.on_disk() == {"b": [b"2"]}

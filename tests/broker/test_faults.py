@@ -165,9 +165,6 @@ def test_a_failing_queue_keeps_its_messages_and_its_consumers(
         queue.ref.tell(Dispatch())
         for delivery in inbox.wait(2)[:2]:
             channel.basic_ack(delivery.tag)
-        if message_type is Enqueue:
-            with pytest.raises(NackError):
-                channel.basic_publish("", name, b"nacked")
         channel.basic_publish("", name, b"4")
         wait_until(lambda: failed)
     bystander.works()
@@ -175,6 +172,15 @@ def test_a_failing_queue_keeps_its_messages_and_its_consumers(
         channel.basic_ack(inbox.wait(index + 1)[index].tag)
     assert inbox.all() == [b"0", b"1", b"2", b"3", b"4"]
     wait_until(lambda: queue.snapshot()["messages"] == 0)
+
+
+def test_a_message_that_a_queue_fails_on_twice_is_nacked(running: Broker, bystander: Bystander, name: str) -> None:
+    channel = running.channel()
+    channel.confirm_delivery()
+    with failing(running.actor(QueueActor, name), Enqueue, ValueError, times=2), pytest.raises(NackError):
+        channel.basic_publish("", name, b"nacked", persistent())
+    channel.basic_publish("", name, b"a", persistent())
+    assert get_all(channel, name) == [b"a"]
 
 
 def test_a_killed_queue(running: Broker, bystander: Bystander, name: str) -> None:
@@ -341,7 +347,7 @@ def test_failing_persistence_loses_nothing(
 def test_a_message_that_persistence_failed_on_is_nacked(running: Broker, bystander: Bystander, name: str) -> None:
     channel = running.channel()
     channel.confirm_delivery()
-    with failing(running.actor(PersistenceActor, STORE), Add, ValueError), pytest.raises(NackError):
+    with failing(running.actor(PersistenceActor, STORE), Add, ValueError, times=2), pytest.raises(NackError):
         channel.basic_publish("", name, b"a", persistent())
     assert get_all(channel, name) == [b"a"]
 

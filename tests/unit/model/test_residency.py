@@ -197,8 +197,6 @@ class AnyQueue(RuleBasedStateMachine):
                 return
             other = self.reference.take()
             assert other is not None
-            self.queue.unacked += 1
-            self.reference.unacked += 1
             assert (entry.position, entry.message.body) == (other.position, other.message.body)
             assert entry.redelivered == other.redelivered
             self.out.append((entry, other))
@@ -214,11 +212,8 @@ class AnyQueue(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        old = self.queue
-        self.queue = Queue("queue", True, old.last_position, self.queue_rules)
-        self.queue.keep_paged(old)
-        self.queue.restore(sorted(old.entries(), key=lambda entry: entry.position))
-        self.queue.adopt(old)
+        self.queue.accepted_up_to = self.queue.last_position
+        self.queue = self.queue.rebuilt()
         self.chosen = []
 
     @invariant()
