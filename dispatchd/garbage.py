@@ -3,6 +3,9 @@
 Left alone it looks at all objects whenever they have become a quarter more: a backlog of a million messages was taken
 in at 150,000 a second, with this at 600,000. Messages are in no cycles; actors that have ended are, so it is their
 number that calls for a full collection here.
+
+What was freed is given back to the system then, which takes one or two milliseconds: left to the C library, a broker of
+60 MiB whose clients come and go had become 73 MiB after half an hour, and of 40 MiB with it.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ import time
 from collections.abc import Callable
 
 import gevent
+
+from dispatchd.actors.resources import give_memory_back
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +65,7 @@ class GarbageCollection:
             return False
         began = time.perf_counter()
         gc.collect()
+        give_memory_back()
         self._ended_before = ended
         logger.debug("a full garbage collection took %.0f ms", (time.perf_counter() - began) * 1000)
         return True

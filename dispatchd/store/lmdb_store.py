@@ -302,7 +302,8 @@ class ScratchStore(LmdbStore):
         self._remove()
 
     def _open(self) -> Tables:
-        self._create()
+        if not self._data.exists():
+            self._create()
         return super()._open()
 
     def _commit(self, changes: Changes) -> Dropped:
@@ -319,7 +320,7 @@ class ScratchStore(LmdbStore):
         try:
             return super().read(queue_id, positions)
         except StoreError:
-            if self._tables is not None:
+            if self._data.exists():
                 raise
             return []
 
@@ -328,7 +329,7 @@ class ScratchStore(LmdbStore):
         try:
             return super().shared(queue_id, positions)
         except StoreError:
-            if self._tables is not None:
+            if self._data.exists():
                 raise
             return []
 

@@ -21,14 +21,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { WRITES = 1, SYNCS = 2, SYNCED_WRITES = 4 };
+/* What may fail: writes, syncs, and writes to the first two pages of a file, with which LMDB ends a commit. */
+enum { WRITES = 1, SYNCS = 2, LAST_WRITES = 4 };
+enum { FIRST_PAGES = 2 * 4096 };
 
 struct faults {
     int32_t what;    /* which calls fail */
     int32_t error;   /* how */
     int32_t count;   /* so many of them */
     int32_t applied; /* whether the first happens all the same */
-    int32_t then;    /* which calls fail after the first */
 };
 
 static char root[PATH_MAX];
@@ -121,7 +122,6 @@ static int fault(int what, int *applied)
     if (!faults || !(faults->what & what) || faults->count <= 0) return 0;
     *applied = faults->applied;
     faults->applied = 0;
-    faults->what = faults->then;
     faults->count--;
     return faults->error;
 }
@@ -143,10 +143,10 @@ static int fault(int what, int *applied)
 #define WRITE(call, where, buffers, number)                                                 \
     char path[PATH_MAX];                                                                    \
     if (!path_of(file, path)) return call;                                                  \
-    int is_synced = fcntl(file, F_GETFL) & O_DSYNC;                                         \
+    char kind = fcntl(file, F_GETFL) & O_DSYNC ? 'D' : 'W';                                 \
     uint64_t begin = where;                                                                 \
-    int what = is_synced ? SYNCED_WRITES : WRITES;                                          \
-    PERFORM(what, call, result >= 0, is_synced ? 'D' : 'W', path, begin, buffers, number)
+    int what = begin < FIRST_PAGES ? LAST_WRITES : WRITES;                                  \
+    PERFORM(what, call, result >= 0, kind, path, begin, buffers, number)
 
 ssize_t write(int file, const void *data, size_t size)
 {

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-_FAULTS = struct.Struct("<iiiii")
-WRITES, SYNCS, SYNCED_WRITES = 1, 2, 4
+_FAULTS = struct.Struct("<iiii")
+WRITES, SYNCS, LAST_WRITES = 1, 2, 4
 
 
 class Shim:
@@ -35,12 +35,9 @@ class Shim:
         variables = {"LD_PRELOAD": library, "DISK_ROOT": root, "DISK_RECORDING": self.recording, "DISK_FAULTS": faults}
         self.within = ("env", *(f"{name}={value}" for name, value in variables.items()))
 
-    def fail(self, what: int, *, count: int = 1 << 30, applied: bool = False, then: int | None = None) -> None:
-        """Let so many calls of these kinds fail, after the first of them those of `then`.
-
-        `applied`: the first happens all the same.
-        """
-        self._faults[:] = _FAULTS.pack(what, errno.EIO, count, applied, what if then is None else then)
+    def fail(self, what: int, *, count: int = 1 << 30, applied: bool = False) -> None:
+        """Let so many calls of these kinds fail; `applied`: the first of them happens all the same."""
+        self._faults[:] = _FAULTS.pack(what, errno.EIO, count, applied)
 
     def heal(self) -> None:
         """Let nothing fail any more."""

@@ -14,7 +14,7 @@ from crash.durable_broker import DurableBroker, read
 from crash.facts import Check, Facts
 from crash.load import TOPOLOGY, Load, all_that_is_there, declare
 from crash.publisher import Drain, Publisher
-from crash.shim import SYNCED_WRITES, SYNCS, WRITES, Shim
+from crash.shim import LAST_WRITES, SYNCS, WRITES, Shim
 from soak import cases, seeded
 
 FAULTS = cases(2, 30)
@@ -43,7 +43,7 @@ def readiness(broker: DurableBroker) -> int:
         return error.code
 
 
-@pytest.mark.parametrize("what", [WRITES, SYNCS, SYNCED_WRITES], ids=["writes", "syncs", "synced writes"])
+@pytest.mark.parametrize("what", [WRITES, SYNCS, LAST_WRITES], ids=["writes", "syncs", "last writes"])
 def test_publishers_wait_until_the_disk_works_again(broker: DurableBroker, shim: Shim, what: int) -> None:
     publisher = Publisher(broker)
     publisher.publish_some()
@@ -71,7 +71,7 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_leaves_nothing(broker:
     What is acknowledged before the commit is tried again would come back after the next start.
     """
     publisher = Publisher(broker)
-    shim.fail(SYNCED_WRITES, applied=True, then=WRITES)
+    shim.fail(LAST_WRITES, applied=True)
     publisher.publish_some()
     publisher.wait_blocked("the disk is failing")
     drain = Drain(broker)
@@ -83,13 +83,13 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_leaves_nothing(broker:
     assert [number for number, _ in read(broker, "q")] == [*range(acked + 1, publisher.sent + 1)]
 
 
-@pytest.mark.parametrize("then", [SYNCED_WRITES, SYNCED_WRITES | WRITES], ids=["taken back", "not taken back"])
-def test_a_broker_that_ends_while_the_disk_fails_starts_again(broker: DurableBroker, shim: Shim, then: int) -> None:
+@pytest.mark.parametrize("count", [1, 2], ids=["taken back", "not taken back"])
+def test_a_broker_that_ends_while_the_disk_fails_starts_again(broker: DurableBroker, shim: Shim, count: int) -> None:
     """Whether the last write of a commit that failed is there or not."""
     publisher = Publisher(broker)
     publisher.publish_some()
     wait_until(lambda: not publisher.unconfirmed)
-    shim.fail(SYNCED_WRITES, applied=True, then=then)
+    shim.fail(LAST_WRITES, applied=True, count=count)
     publisher.publish_some()
     publisher.wait_blocked("the disk is failing")
     broker.kill()
@@ -100,6 +100,23 @@ def test_a_broker_that_ends_while_the_disk_fails_starts_again(broker: DurableBro
     assert 100 <= len(found) <= publisher.sent
 
 
+@pytest.mark.parametrize("what", [WRITES, LAST_WRITES], ids=["writes", "last writes"])
+def test_what_left_memory_comes_back_from_a_disk_that_failed(tmp_path: Path, what: int) -> None:
+    """It is not persistent, but nothing is lost while the broker lives."""
+    shim = Shim(tmp_path, tmp_path / "data" / "scratch")
+    broker = DurableBroker(tmp_path / "data", "--coalesce-interval", "20ms", within=shim.within)
+    broker.start()
+    publisher = Publisher(broker, delivery_mode=1, **{"x-queue-mode": "lazy"})
+    for number in range(30):
+        if number == 15:
+            shim.fail(what, count=1)
+        publisher.publish_some()
+    wait_until(lambda: not broker.is_alarmed and not publisher.unconfirmed)
+    assert any("alarm (scratch)" in line for line in broker.log)
+    assert Drain(broker).found == [*range(1, publisher.sent + 1)]
+    broker.kill()
+
+
 @pytest.mark.timeout(60 + 20 * FAULTS)
 def test_nothing_is_lost_when_it_fails_now_and_then(broker: DurableBroker, shim: Shim) -> None:
     chance = seeded(20240616)
@@ -108,8 +125,8 @@ def test_nothing_is_lost_when_it_fails_now_and_then(broker: DurableBroker, shim:
     load = Load(broker, chance, facts, confirms=500 * FAULTS)
     for confirmed in range(0, 500 * FAULTS, 500):
         wait_until(partial(lambda count: len(facts.confirmed) > count, confirmed))
-        what = chance.choice([WRITES, SYNCS, SYNCED_WRITES])
-        shim.fail(what, count=chance.randint(1, 3), applied=chance.random() < 0.5, then=chance.choice([what, WRITES]))
+        what = chance.choice([WRITES, SYNCS, LAST_WRITES])
+        shim.fail(what, count=chance.randint(1, 3), applied=chance.random() < 0.5)
         wait_until(lambda: broker.is_alarmed)
         wait_until(lambda: not broker.is_alarmed)
     load.join()
