@@ -41,10 +41,13 @@ class Republisher:
         return publishings
 
     def arrived(self, among: Iterable[Publishing] | None = None) -> list[Publishing]:
-        """Those that everybody has answered; whoever lets go of their entries takes them off `on_their_way`."""
+        """Those that everybody has answered; whoever lets go of their entries takes them off `on_their_way`.
+
+        One commit may be the answer of several queues: a publishing may be `among` them as often.
+        """
         return [
             publishing
-            for publishing in (self.on_their_way if among is None else among)
+            for publishing in dict.fromkeys(self.on_their_way if among is None else among)
             if publishing in self.on_their_way
             and not (publishing.hops or publishing.awaiting or publishing.uncommitted)
         ]
