@@ -94,6 +94,20 @@ def test_who_is_rejected_dies_once(world: World, client: Client) -> None:
     assert counts(world.actor(QueueActor, "dead")) == (1, 0, 0)
 
 
+def test_a_dead_letter_for_two_durable_queues_is_confirmed_by_one_commit(world: World, client: Client) -> None:
+    for name in ("one", "two"):
+        client.call(1, spec.Queue.Declare(queue=name, durable=True), spec.Queue.DeclareOk)
+        client.call(1, spec.Queue.Bind(queue=name, exchange="amq.fanout"), spec.Queue.BindOk)
+    arguments: Any = {"x-dead-letter-exchange": "amq.fanout"}
+    client.call(1, spec.Queue.Declare(queue="q", durable=True, arguments=arguments), spec.Queue.DeclareOk)
+    client.publish(1, b"a", persistent=True)
+    client.get()
+    client.send(1, spec.Basic.Reject(1, requeue=False))
+    wait_until(lambda: (world.store.statistics()["entries"], world.store.statistics()["contents"]) == (2, 1))
+    world.settle()
+    assert world.actor(QueueActor, "q").failures.total == 0
+
+
 def test_an_exclusive_consumer(client: Client, queue: QueueActor) -> None:
     consume(client, exclusive=True)
     client.open_channel(2)
