@@ -101,7 +101,11 @@ class Load:
 
     def join(self) -> None:
         """Wait until everybody has seen the end of the broker."""
-        gevent.joinall(self._greenlets, timeout=20, raise_error=True)
+        joined = 0
+        while joined < len(self._greenlets):  # publishers begin some more
+            some = self._greenlets[joined:]
+            joined += len(some)
+            gevent.joinall(some, timeout=20, raise_error=True)
         assert all(greenlet.dead for greenlet in self._greenlets)
 
     def _publish(self) -> None:
