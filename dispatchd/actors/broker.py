@@ -28,7 +28,7 @@ from dispatchd.actors.monitor import MonitorActor, Watermarks
 from dispatchd.actors.orders import DefineVhost, DeleteVhost, Fulfilled, VhostGone
 from dispatchd.actors.persistence import PersistenceActor, ScratchActor
 from dispatchd.actors.resources import measure
-from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.runtime import Actor, Ref, System, Telling, Told, receives, tell_all
 from dispatchd.actors.session import Limits, Vhost
 from dispatchd.actors.storage import RESIDENT, Storage
 from dispatchd.actors.stored_queues import StoredQueues
@@ -89,12 +89,14 @@ class BrokerActor(Actor):
             MonitorActor(system, self.ref, watermarks, self._storage, partial(measure, unused=store.unused)).begin()
         self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
         self._services = Services({}, self.authenticator, limits)
-        self._connections: set[Ref] = set()
+        self._connections: dict[Ref, None] = {}
         self.alarms = Alarms()
+        self._told_reason = ""
         self._is_stopping = False
         self._all_gone = Event()
         self._going: dict[str, DeleteVhost] = {}
         self._behind_going: list[DefineVhost] = []
+        self._beginning: list[tuple[VhostActor, Telling | None]] = []
 
         contents = StoredQueues(store, recovered)
         if not any(stored.definition for stored in vhosts.values()):
@@ -107,7 +109,8 @@ class BrokerActor(Actor):
                 continue
             vhost = self._make_vhost(stored.definition)
             vhost.restore(stored, contents)
-            self._begin_vhost(vhost)
+            self._beginning.append((vhost, None))
+        self._go_on()
         if left_over := contents.left_over():
             logger.info("removing what is left of %d deleted queues", len(left_over))
             self.persistence.tell(Define([], dropped_queues=left_over))
@@ -115,8 +118,15 @@ class BrokerActor(Actor):
     def _make_vhost(self, definition: VhostDefinition) -> VhostActor:
         return VhostActor(self.system, definition, self.ref, self._storage, self._new_queue_id)
 
-    def _begin_vhost(self, vhost: VhostActor) -> None:
-        self._services.vhosts[vhost.name] = Vhost(vhost.name, vhost.begin(), vhost.catalogue, self.persistence)
+    def _go_on(self) -> None:
+        """Let vhosts in that were made, and tell what follows for each; also after a failure on the way."""
+        while self._beginning:
+            vhost, then = self._beginning[0]
+            host = Vhost(vhost.name, vhost.ref, vhost.catalogue, self.persistence)
+            vhost.begin()
+            del self._beginning[0]
+            self._services.vhosts[host.name] = host
+            tell_all([] if then is None else [then])
 
     def _new_queue_id(self) -> int:
         self._next_queue_id += 1
@@ -128,33 +138,38 @@ class BrokerActor(Actor):
         if self._is_stopping:
             message.transport.close()
             return
-        connection = ConnectionActor(self.system, message.transport, self.ref, self._services).begin()
-        self._connections.add(connection)
-        if self.alarms:
-            connection.tell(Block(self.alarms.reason()))
-        connection.tell(Connected())
-        message.transport.begin(connection)
+        connection = ConnectionActor(self.system, message.transport, self.ref, self._services)
+        told: Told = [(connection.ref, Block(self._told_reason))] if self._told_reason else []
+        told.append((connection.ref, Connected()))
+        message.transport.begin(connection.ref)
+        connection.begin()
+        self._connections[connection.ref] = None
+        self.answered(told)
 
     @receives(AlarmRaised)
     def on_alarm_raised(self, message: AlarmRaised) -> None:
         """Whoever publishes from now on has to wait."""
-        was = self.alarms.reason()
         if self.alarms.raise_(message.cause, message.detail):
             logger.warning("alarm (%s): %s; whoever publishes has to wait", message.cause, message.detail)
-        if self.alarms.reason() != was:
-            self._tell_connections(Block(self.alarms.reason()))
+        self._tell_of_alarms()
 
     @receives(AlarmEnded)
     def on_alarm_ended(self, message: AlarmEnded) -> None:
         """Unless there is another alarm, publishers may go on."""
-        if not self.alarms.end(message.cause):
-            return
-        logger.warning("the alarm (%s) is over", message.cause)
-        self._tell_connections(Block(self.alarms.reason()) if self.alarms else Unblock())
+        if self.alarms.end(message.cause):
+            logger.warning("the alarm (%s) is over", message.cause)
+        self._tell_of_alarms()
 
-    def _tell_connections(self, message: ActorMessage) -> None:
-        for connection in self._connections:
-            connection.tell(message)
+    def _tell_of_alarms(self) -> None:
+        """Let connections know what publishers are blocked for now, if they do not know yet."""
+        reason = self.alarms.reason()
+        if reason != self._told_reason:
+            told = self._telling_connections(Block(reason) if reason else Unblock())
+            self._told_reason = reason
+            tell_all(told)
+
+    def _telling_connections(self, message: ActorMessage) -> Told:
+        return [(connection, message) for connection in self._connections]
 
     # Virtual hosts
 
@@ -169,8 +184,11 @@ class BrokerActor(Actor):
         else:
             definition = VhostDefinition(order.name)
             order.apply_to(definition)
-            self._begin_vhost(self._make_vhost(definition))
-            self.persistence.tell(Define([vhost_row(definition)], then=(self.ref, Fulfilled(order, answer=True))))
+            stored = Define([vhost_row(definition)], then=(self.ref, Fulfilled(order, answer=True)))
+            vhost_actor = self._make_vhost(definition)
+            self._beginning += [(vhost_actor, (self.persistence, stored))]
+            self.answered()
+            self._go_on()
 
     @receives(Fulfilled)
     def on_fulfilled(self, message: Fulfilled) -> None:
@@ -180,43 +198,52 @@ class BrokerActor(Actor):
     @receives(DeleteVhost)
     def on_delete_vhost(self, order: DeleteVhost) -> None:
         """Let nobody in any more and everybody out, then have everything deleted; its own record goes first."""
-        vhost = self._services.vhosts.pop(order.name, None)
+        vhost = self._services.vhosts.get(order.name)
         if vhost is None:
             order.deny(NotFound(f"no vhost '{order.name}'"))
             return
-        self._going[order.name] = order
         key, _ = vhost_row(VhostDefinition(order.name))
-        self.persistence.tell(Define([(key, None)]))
-        self._tell_connections(CloseConnection(f"vhost '{order.name}' is deleted", order.name))
-        vhost.ref.tell(Retire())
+        told: Told = [(self.persistence, Define([(key, None)]))]
+        told += self._telling_connections(CloseConnection(f"vhost '{order.name}' is deleted", order.name))
+        told.append((vhost.ref, Retire()))
+        self._going[order.name] = order
+        del self._services.vhosts[order.name]
+        self.answered(told)
 
     @receives(VhostGone)
     def on_vhost_gone(self, message: VhostGone) -> None:
         """A name is free again."""
-        self._going.pop(message.name).fulfil(None)
-        behind, self._behind_going = self._behind_going, []
-        for order in behind:
-            self.ref.tell(order)
+        told: Told = [(self.ref, order) for order in self._behind_going]
+        self._going[message.name].fulfil(None)
+        self._behind_going = []
+        del self._going[message.name]
+        self.answered(told)
 
     # Connections
 
     @receives(ConnectionGone)
     def on_connection_gone(self, message: ConnectionGone) -> None:
         """A connection is closed, and all that was its own is gone."""
-        self._connections.discard(message.connection)
+        self._connections.pop(message.connection, None)
         self._see_whether_all_are_gone()
 
     @receives(Shutdown)
     def on_shutdown(self, _message: Shutdown) -> Event:
         """Close all connections with 320; the answer is an event that is set when they are gone."""
         self._is_stopping = True
-        self._tell_connections(CloseConnection(SHUTDOWN_TEXT))
+        tell_all(self._telling_connections(CloseConnection(SHUTDOWN_TEXT)))
         self._see_whether_all_are_gone()
         return self._all_gone
 
     def _see_whether_all_are_gone(self) -> None:
         if self._is_stopping and not self._connections:
             self._all_gone.set()
+
+    def restarted(self) -> None:
+        """Go on with what was under way."""
+        self._go_on()
+        self._tell_of_alarms()
+        self._see_whether_all_are_gone()
 
     def snapshot(self) -> dict[str, Any]:
         """The broker's row in the admin."""

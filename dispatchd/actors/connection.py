@@ -29,7 +29,7 @@ from dispatchd.actors.messages import (
     Retire,
     Unblock,
 )
-from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.runtime import Actor, Ref, System, Told, receives
 from dispatchd.actors.sasl import MECHANISMS, read_credentials
 from dispatchd.actors.session import Limits, Session, Vhost
 from dispatchd.amqp import methods as m
@@ -305,13 +305,15 @@ class ConnectionActor(Actor):
             return
         self._send(m.ConnectionClose(error.code, error.text, error.class_id, error.method_id))
         self._state = CLOSING
-        self._read_on()
-        self._end_channels(error.text)
-        self._set_deadline(LEAVE_SECONDS)
+        self._let_go()
 
-    def _end_channels(self, reason: str) -> None:
+    def _let_go(self) -> None:
+        """Have the channels let go of everything, and wait a little for that or for the client."""
+        self._read_on()
         for channel in self._channels.values():
-            channel.tell(Disconnected(reason))
+            channel.tell(Disconnected("the connection is closed"))
+        self._set_deadline(LEAVE_SECONDS)
+        self._release_owner_when_alone()
 
     @receives(Disconnected)
     def on_disconnected(self, _message: Disconnected) -> None:
@@ -320,13 +322,9 @@ class ConnectionActor(Actor):
 
     def _leave(self, farewell: m.Method | None) -> None:
         """Go as soon as the channels have let go of everything and exclusive queues are deleted."""
-        if self._state is LEAVING:
-            return
-        self._state = LEAVING
-        self._farewell = farewell
-        self._end_channels("the connection is closed")
-        self._set_deadline(LEAVE_SECONDS)
-        self._release_owner_when_alone()
+        if self._state is not LEAVING:
+            self._state, self._farewell = LEAVING, farewell
+            self._let_go()
 
     def _release_owner_when_alone(self) -> None:
         if self._state is not LEAVING or self._channels:
@@ -367,17 +365,20 @@ class ConnectionActor(Actor):
             self._leave(None)
 
     def _go(self) -> None:
+        told: Told = [(self._broker, ConnectionGone(self.ref))]
         if self._deadline is not None:
             self._deadline.kill(block=False)
         if self._farewell is not None:
             self._send(self._farewell)
         # As RabbitMQ: who gets a close-ok closes the socket. A client still at it would take our end for an error.
         self._transport.close(after_peer=self._farewell is not None)
-        self._broker.tell(ConnectionGone(self.ref))
+        self.answered(told)
         self.end()
 
     def restarted(self) -> None:
-        """A failure of ours closes the connection for its client."""
+        """A failure of ours closes the connection for its client; if it is being closed, that goes on."""
+        if self._state is CLOSING or self._state is LEAVING:
+            self._let_go()
         last = self.failures.last
         self._close_with(InternalError(last.error if last else "restarted"))
 

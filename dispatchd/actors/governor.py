@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from dispatchd.actors.messages import ActorMessage, Define, Govern
 from dispatchd.actors.orders import ClearPolicy, Fulfilled, Order, SetPolicy
+from dispatchd.actors.runtime import Told, tell_all
 from dispatchd.amqp.errors import NotFound
-from dispatchd.model.policies import Policy, VhostPolicies
+from dispatchd.model.policies import Governance, Policy, VhostPolicies
 from dispatchd.model.policy_checks import make_policy, policy_from_record
 from dispatchd.model.stored_definitions import StoredVhost, policy_row
 
@@ -52,7 +53,7 @@ class Governor:
 
     def govern(self, definition: Governed) -> None:
         """See which policies are for something that is new."""
-        definition.governance = self._policies.governing(definition.destination.kind, definition.name)
+        definition.governance = self._governance(definition)
 
     def set(self, order: SetPolicy) -> None:
         """Carry out an order. Raises PreconditionFailed (406)."""
@@ -61,45 +62,58 @@ class Governor:
         )
         old = self._policies.of(order.is_operator).get(order.name)
         row = policy_row(self._catalogue.vhost, policy, order.is_operator)
+        unreviewed = self._unreviewed
         if old is None or old.to_record() != policy.to_record():
+            unreviewed = self._everything()
             self._policies.set(policy, order.is_operator)
-            self._begin_review()
-        self._fulfil_after_review(order, old is None, row)
+        self._unreviewed = unreviewed
+        self._carried_out += [(order, old is None, row)]
 
     def clear(self, order: ClearPolicy) -> None:
         """Carry out an order. Raises NotFound (404)."""
-        policy = self._policies.clear(order.name, order.is_operator)
+        policy = self._policies.of(order.is_operator).get(order.name)
         if policy is None:
             kind = "operator policy" if order.is_operator else "policy"
             raise NotFound(f"no {self._catalogue.resource(kind, order.name)}")
         key, _ = policy_row(self._catalogue.vhost, policy, order.is_operator)
-        self._begin_review()
-        self._fulfil_after_review(order, None, (key, None))
+        unreviewed = self._everything()
+        self._policies.clear(order.name, order.is_operator)
+        self._unreviewed = unreviewed
+        self._carried_out += [(order, None, (key, None))]
 
-    def _begin_review(self) -> None:
-        self._unreviewed = [*self._catalogue.queues.values(), *self._catalogue.exchanges.values()]
+    def _everything(self) -> list[Governed]:
+        return [*self._catalogue.queues.values(), *self._catalogue.exchanges.values()]
 
-    def _fulfil_after_review(self, order: Order, answer: Any, row: tuple[bytes, bytes | None]) -> None:
-        self._carried_out.append((order, answer, row))
-        self._vhost.tell(ReviewPolicies())
+    def restart(self) -> None:
+        """The vhost failed, and with it the turn in which there is more to review."""
+        if self._carried_out:
+            self._vhost.tell(ReviewPolicies())
 
     def review(self) -> None:
         """Tell some of those for whom the policies have changed; when all are told, store what has been ordered."""
         count = max(MATCHES_IN_ONE_TURN // (1 + len(self)), 1)
         for _ in range(min(count, len(self._unreviewed))):
-            self._review(self._unreviewed.pop())
+            self._review(self._unreviewed[-1])
+            del self._unreviewed[-1]
         if self._unreviewed:
             self._vhost.tell(ReviewPolicies())
             return
-        carried_out, self._carried_out = self._carried_out, []
-        for order, answer, row in carried_out:
-            self._persistence.tell(Define([row], then=(self._vhost, Fulfilled(order, answer))))
+        told: Told = [
+            (self._persistence, Define([row], then=(self._vhost, Fulfilled(order, answer))))
+            for order, answer, row in self._carried_out
+        ]
+        self._carried_out = []
+        tell_all(told)
 
     def _review(self, definition: Governed) -> None:
-        old = definition.governance
-        self.govern(definition)
-        if definition.governance is not old:
-            definition.destination.ref.tell(Govern())
+        governance = self._governance(definition)
+        if governance is not definition.governance:
+            told: Told = [(definition.destination.ref, Govern())]
+            definition.governance = governance
+            tell_all(told)
+
+    def _governance(self, definition: Governed) -> Governance:
+        return self._policies.governing(definition.destination.kind, definition.name)
 
     def end(self, reason: str) -> list[tuple[bytes, None]]:
         """The vhost goes: nobody waits any more. Returns what the store has to forget."""

@@ -414,6 +414,8 @@ class Connected(ActorMessage):
 class Shutdown(ActorMessage):
     """Asked of the broker: close every connection. Answered with an event that is set when all are gone."""
 
+    is_repeatable: ClassVar[bool] = True
+
 
 @dataclass(frozen=True, slots=True)
 class Authenticate(ActorMessage):

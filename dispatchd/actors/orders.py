@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from gevent.event import AsyncResult
 
@@ -39,6 +39,7 @@ class Fulfilled(ActorMessage):
 
     order: Order
     answer: Any
+    is_repeatable: ClassVar[bool] = True
 
     def refuse(self, reason: str) -> None:
         """The change is made, but is not on disk."""
@@ -93,6 +94,7 @@ class VhostGone(ActorMessage):
     """Vhost to broker, by way of persistence: everything of it is deleted, on disk too."""
 
     name: str
+    is_repeatable: ClassVar[bool] = True
 
 
 # --- Policies, of a vhost that is told itself

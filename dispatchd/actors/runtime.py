@@ -78,11 +78,13 @@ class System:
         self.ended = 0
         self._numbers = count(1)
 
-    def register(self, actor: Actor) -> int:
-        """Take an actor in; returns its number, unique in this system."""
-        number = next(self._numbers)
-        self.actors[number] = actor
-        return number
+    def next_number(self) -> int:
+        """A number for an actor, unique in this system."""
+        return next(self._numbers)
+
+    def register(self, actor: Actor) -> None:
+        """Take an actor in that begins."""
+        self.actors[actor.number] = actor
 
     def unregister(self, actor: Actor) -> None:
         """Forget an actor that has stopped."""
@@ -114,7 +116,7 @@ class Actor(pykka.Actor):
     def __init__(self, system: System, name: str, parent: Ref | None) -> None:
         super().__init__()
         self.name = name
-        self.number = system.register(self)
+        self.number = system.next_number()
         self._actor_ref = Ref(self)
         self.system = system
         self.parent = parent
@@ -173,6 +175,7 @@ class Actor(pykka.Actor):
 
     def begin(self) -> Ref:
         """Start the actor's greenlet; returns the actor's reference."""
+        self.system.register(self)
         self._start_actor_loop()
         return self.ref
 

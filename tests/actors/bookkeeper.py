@@ -82,8 +82,10 @@ class Bookkeeper:
             self.transport.peer = ("127.0.0.1", 50000)
             self.reader = Reader(self.transport)
             self._control: list[Any] = []
+            self._is_connected = False
             self.world.ref.tell(Connect(self.transport))
-            if self._shake_hands():
+            self._is_connected = self._shake_hands()
+            if self._is_connected:
                 return
         raise AssertionError("there is no connecting")
 
@@ -97,7 +99,7 @@ class Bookkeeper:
         ):
             self.send(0, *frames)
             self.wait(lambda: self._control or self.transport.is_closed, "a handshake")
-            if not self._control or not isinstance(self._control.pop(0), answer):
+            if not (self._control and isinstance(self._control.pop(0), answer)):
                 self._leave()
                 return False
         return True
@@ -326,7 +328,7 @@ class Bookkeeper:
             assert frame.reply_code == INTERNAL_ERROR, dict(frame)
             self.closings += 1
             self.send(0, spec.Connection.CloseOk())
-            if self.channels:
+            if self._is_connected:
                 self._all_closed()
                 self.connect()
                 self._reopen_all()

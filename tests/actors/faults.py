@@ -1,7 +1,7 @@
 """Makes an actor fail at one step of a handler: at a line of its code that calls something.
 
 Only tests can: it puts itself between an actor's kind and its handler, and has Python trace what that does. Telling
-others what was gathered for them (`tell_all`, `answered`) is no step: it can't fail.
+others what was gathered for them (`tell_all`, `answered`), or to stop after this message, is no step: it can't fail.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dispatchd.actors.runtime import Actor, Ref
 FOLDER = Path(dispatchd.actors.__file__).parent
 NO_STEPS = frozenset({"runtime.py", "mailbox.py", "failures.py", "messages.py"})
 """What carries the others: that it does not fail is what the rest relies on."""
-TELLING = frozenset({"tell_all", "answered"})
+TELLING = frozenset({"tell_all", "self.answered", "self.end"})
 TELLING_CODE: frozenset[CodeType] = frozenset(
     {Ref.tell.__code__, runtime.tell_all.__code__, Actor.answered.__code__, Actor.end.__code__}
 )
@@ -65,10 +65,7 @@ def step_lines(file: str) -> frozenset[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             calls.add(node.lineno)
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
-            called = node.value.func
-            name = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")
-            if name in TELLING:
+            if ast.unparse(node.func) in TELLING:
                 told.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return frozenset(calls - told)
 

@@ -297,6 +297,11 @@ def reject(bench: Bench) -> Iterator[None]:
     books.queue("q", dies_into="grave")
     books.queue("gone")
     books.queue("void", x_dead_letter_exchange="amq.direct")
+    books.queue("doubled", x_dead_letter_exchange="amq.fanout")
+    for queue in ("heaven", "hell"):
+        books.queue(queue)
+        books.bind(queue, "amq.fanout")
+    books.chains["doubled"] = ("heaven",)
     for queue in ("q", "gone", "void"):
         books.publish(queue, count=3, persistent=True)
         books.publish(queue)
@@ -307,7 +312,11 @@ def reject(bench: Bench) -> Iterator[None]:
     for queue in ("gone", "void"):
         books.get(queue, count=2)
         books.ack(how="reject")
+    books.publish("doubled", persistent=True)
+    books.get("doubled")
+    books.ack(how="reject")
     books.settle()
+    books.insist(spec.Queue.Purge(queue="hell"), spec.Queue.PurgeOk)
     books.get("grave", count=2)
     books.ack()
 

@@ -277,7 +277,7 @@ def test_policies_outlive_the_broker(store: MemoryStore) -> None:
     assert policies_of(world.actor(QueueActor)) == ("a", "a", {"max-length": 2, "expires": 3_600_000})
     assert policies_of(world.actor(ExchangeActor, "amq.topic"))[0] == "b"
     client.publish(1, b"new")
-    assert count(client) == 2
+    wait_until(lambda: count(client) == 2)  # when its head has been read
     assert [row["name"] for row in order(world, ShowPolicies(is_operator=False))] == ["a", "b"]
     order(world, ClearPolicy("a", is_operator=True))
     assert stored(world).operator_policies == []
