@@ -197,8 +197,9 @@ def settle(system: System) -> None:
     deadline = time.monotonic() + WAIT_SECONDS
     while quiet < 3:
         gevent.sleep(0)
-        assert time.monotonic() < deadline, [actor.vitals() for actor in system.actors.values()]
-        quiet = 0 if any(_is_busy(actor) for actor in system.actors.values()) else quiet + 1
+        busy = [actor for actor in system.actors.values() if _is_busy(actor)]
+        quiet = 0 if busy else quiet + 1
+        assert not busy or time.monotonic() < deadline, [(a.vitals(), a.handling, a.snapshot()) for a in busy]
 
 
 def _is_busy(actor: Actor) -> bool:

@@ -78,6 +78,7 @@ def growth(looks: list[tuple[float, int]]) -> float:
     stretches = [looks[number * size : (number + 1) * size] for number in range(STRETCHES)]
     middles = [statistics.mean(seconds for seconds, _ in stretch) for stretch in stretches]
     least = [min(octets for _, octets in stretch) for stretch in stretches]
+    print("least memory of each stretch, in KiB:", *(octets >> 10 for octets in least))
     return statistics.linear_regression(middles, least).slope * 600 / statistics.mean(least)
 
 
