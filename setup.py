@@ -1,4 +1,4 @@
-"""Compile `dispatchd.amqp` and `dispatchd.model` with mypyc when a wheel is built; pyproject.toml has all the rest.
+"""Compile what has to be fast with mypyc when a wheel is built; pyproject.toml has all the rest.
 
 `DISPATCHD_PURE=1` leaves the compiling out, and so does a machine that cannot compile C: the same source then runs
 interpreted. An editable install is never compiled, because an old compiled module would shadow its changed source.
@@ -13,7 +13,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.errors import CompileError, PlatformError
 
-COMPILED = ("dispatchd/amqp", "dispatchd/model")
+COMPILED = ("dispatchd/amqp", "dispatchd/model", "dispatchd/perf/counting")
 
 
 def compiler_problem(folder: str) -> str | None:

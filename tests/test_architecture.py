@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "actors": {"amqp", "model", "store"},
     "net": {"amqp", "actors"},
     "web": {"amqp", "actors"},
+    "perf": {"amqp"},
 }
 # Libraries and the only packages that may import them. A pure package is told the time.
 ONLY_IN = [
@@ -24,9 +25,10 @@ ONLY_IN = [
     ({"bottle"}, {"web"}),
     (
         {"socket", "ssl", "select", "selectors", "gevent.socket", "gevent.ssl", "gevent.select", "gevent.server"},
-        {"net"},
+        {"net", "perf"},
     ),
-    ({"gevent", "pykka", "time"}, {"store", "actors", "net", "web"}),
+    ({"gevent", "time"}, {"store", "actors", "net", "web", "perf"}),
+    ({"pykka"}, {"store", "actors", "net", "web"}),
 ]
 
 
