@@ -294,6 +294,7 @@ class QueueContents(Actor):
             "message_bytes_ready": queue.ready_bytes,
             "messages_paged_out": sum(len(line.paged) for line in queue.lines),
             "messages_lost": self._pager.lost,
+            "messages_dying": sum(len(entries) for entries, _, _ in self._dying) + self._dead_letterer.count(),
             "consumers": len(queue.consumers),
             "consumer_details": [
                 {

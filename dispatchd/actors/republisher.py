@@ -52,6 +52,10 @@ class Republisher:
             and not (publishing.hops or publishing.awaiting or publishing.uncommitted)
         ]
 
+    def count(self) -> int:
+        """How many entries are on their way."""
+        return sum(map(len, self.on_their_way.values()))
+
     def recall(self) -> list[QueueEntry]:
         """The entries whose answers nobody will hear."""
         recalled = [entry for entries in self.on_their_way.values() for entry in entries]

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 import gevent
+from actors.harness import wait_until
 from broker.raw import RawClient
 from crash.durable_broker import DurableBroker, number_of, read
 from crash.facts import Facts, Found, Topology, Transaction
@@ -233,7 +234,10 @@ class Mover(Client):
 
 
 def all_that_is_there(broker: DurableBroker, facts: Facts) -> Found:
-    """What is in the queues once all that had expired is with the dead: a message that expires last comes last."""
+    """What is in the queues once all that dies is with the dead.
+
+    Of what expires that is so when a message has come there that expires last; a queue that is too long says so.
+    """
     last = facts.new_number()
     client = Client(broker)
     client.call(spec.Basic.Consume(queue="dead-read"), spec.Basic.ConsumeOk)
@@ -244,4 +248,11 @@ def all_that_is_there(broker: DurableBroker, facts: Facts) -> Found:
         client.expect(spec.Basic.Deliver)
         number = number_of(client.content())
     client.close()
+    wait_until(lambda: not _has_dying(broker), lambda: broker.api("queues"))
     return {queue: read(broker, queue) for queue in TOPOLOGY.queues}
+
+
+def _has_dying(broker: DurableBroker) -> bool:
+    rows = {row["name"]: row for row in broker.api("queues")}
+    most: int = ARGUMENTS["short"]["x-max-length"]
+    return rows["short"]["messages_ready"] > most or any(row["messages_dying"] for row in rows.values())
