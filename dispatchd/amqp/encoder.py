@@ -1,6 +1,6 @@
 """Messages to frames: everything that leaves the broker with content, many deliveries into one buffer.
 
-A body that takes several frames is not copied: its parts go between the buffers as they are.
+A large body is not copied: it goes between the buffers as it is, and so do the parts of one that takes several frames.
 """
 
 from typing import Final
@@ -20,6 +20,9 @@ _GET_OK: Final = 71
 _ACK: Final = 80
 _NACK: Final = 120
 
+
+LARGE_BODY: Final = 4096
+"""Octets from which on a body is a piece of its own."""
 
 Piece = bytes | memoryview
 """What is sent as it is, one behind the other."""
@@ -139,7 +142,11 @@ def _write_content(frames: Frames, channel: i64, message: Message, frame_max: i6
     most: i64 = frame_max - FRAME_OVERHEAD if frame_max else size
     if 0 < size <= most:
         _begin_frame(out, FRAME_BODY, channel, size)
-        out.write(body)
+        if size < LARGE_BODY:
+            out.write(body)
+        else:
+            out = frames.cut()
+            frames.pieces.append(body)
         out.append(FRAME_END)
         return
     octets = memoryview(body)

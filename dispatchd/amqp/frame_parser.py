@@ -117,18 +117,13 @@ class FrameParser:
         """What `data` completes, in order per channel. After a protocol violation `failure` is set."""
         if self.failure is not None:
             return []
-        if self._missing:
-            self._rest.write(data)
-            self._missing -= len(data)
-            if self._missing > 0:
-                return []
-            data = self._rest.getvalue()
-            self._rest = BytesWriter()
-            self._missing = 0
         inputs: list[ChannelInput] = []
         touched: list[_Channel] = []
+        at: i64 = 0
         try:
-            at = self._parse(data, inputs, touched)
+            while self._missing and at < len(data):
+                at = self._complete_rest(data, at, inputs, touched)
+            at = self._parse(data, at, inputs, touched)
             self._keep(data, at)
         except ConnectionException as failure:
             self.failure = failure
@@ -138,6 +133,20 @@ class FrameParser:
             if channel.expects == _METHOD:
                 self._channels.pop(channel.number, None)
         return inputs
+
+    def _complete_rest(self, data: bytes, at: i64, inputs: list[ChannelInput], touched: list[_Channel]) -> i64:
+        """Add to the frame that is incomplete what it lacks, no more, and parse it; return where the next one begins.
+
+        To put all of `data` behind it would copy that, twice.
+        """
+        stop: i64 = min(at + self._missing, len(data))
+        self._rest.write(data[at:stop])
+        self._missing -= stop - at
+        if not self._missing:
+            frame = self._rest.getvalue()
+            self._rest = BytesWriter()
+            self._keep(frame, self._parse(frame, 0, inputs, touched))
+        return stop
 
     def _keep(self, data: bytes, at: i64) -> None:
         """Keep the incomplete frame that begins at `at`."""
@@ -151,10 +160,9 @@ class FrameParser:
         self._rest = BytesWriter()
         self._rest.write(data[at:])
 
-    def _parse(self, data: bytes, inputs: list[ChannelInput], touched: list[_Channel]) -> i64:
-        """Parse all complete frames; return where the first incomplete one begins."""
+    def _parse(self, data: bytes, at: i64, inputs: list[ChannelInput], touched: list[_Channel]) -> i64:
+        """Parse all complete frames from `at` on; return where the first incomplete one begins."""
         end: i64 = len(data)
-        at: i64 = 0
         # RabbitMQ lets a payload be as large as frame_max, because clients often forget what a frame adds to it.
         largest: i64 = self.frame_max or max(self.max_message_size, FRAME_MIN_SIZE)
         channel = _Channel(-1)
