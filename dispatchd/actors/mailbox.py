@@ -11,10 +11,10 @@ from collections import deque
 from typing import Any
 
 import gevent
-from gevent.hub import Waiter
 from pykka._envelope import Envelope
 
 from dispatchd.actors.messages import Killed
+from dispatchd.actors.wakeup import Wakeup
 
 LONGEST_RUN = 16
 """Envelopes that an actor handles before it lets others have a turn, however many more wait for it."""
@@ -27,11 +27,11 @@ class Mailbox:
     pass: 0 is paused.
     """
 
-    __slots__ = ("_envelopes", "_run", "_waiter", "peak", "permits")
+    __slots__ = ("_envelopes", "_run", "_wakeup", "peak", "permits")
 
     def __init__(self) -> None:
         self._envelopes: deque[tuple[float, Envelope[Any]]] = deque()
-        self._waiter: Waiter[None] | None = None
+        self._wakeup = Wakeup()
         self._run = 0
         self.peak = 0
         self.permits: int | None = None
@@ -45,15 +45,15 @@ class Mailbox:
         envelopes.append((time.monotonic(), envelope))
         if len(envelopes) > self.peak:
             self.peak = len(envelopes)
-        if self._waiter is not None and self.permits != 0:
-            self._wake()
+        if self.permits != 0:
+            self._wakeup.call()
 
     def put_first(self, envelope: Envelope[Any]) -> None:
         """Put an envelope before all others and open the gate for it: how a paused actor can still be stopped."""
         self._envelopes.appendleft((time.monotonic(), envelope))
         if self.permits is not None:
             self.permits += 1
-        self._wake()
+        self._wakeup.call()
 
     def get(self) -> Envelope[Any]:
         """Wait for an envelope and for the gate, then remove and return the oldest.
@@ -68,12 +68,9 @@ class Mailbox:
                 gevent.sleep(0)
             while not self._envelopes or self.permits == 0:
                 self._run = 0
-                self._waiter = Waiter()
-                self._waiter.get()
+                self._wakeup.wait()
         except BaseException as cause:  # noqa: BLE001 - also GreenletExit and gevent.Timeout
             return Envelope(Killed(cause))
-        finally:
-            self._waiter = None
         if self.permits is not None:
             self.permits -= 1
         return self._envelopes.popleft()[1]
@@ -103,14 +100,9 @@ class Mailbox:
     def step(self, count: int = 1) -> None:
         """Let `count` more envelopes through a closed gate; an open one is closed after them."""
         self.permits = (self.permits or 0) + count
-        self._wake()
+        self._wakeup.call()
 
     def resume(self) -> None:
         """Open the gate."""
         self.permits = None
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None:
-            gevent.get_hub().loop.run_callback(waiter.switch, None)
+        self._wakeup.call()
