@@ -17,6 +17,7 @@ from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
+from dispatchd.actors.resources import keep_memory_together
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.amqp.errors import AmqpError
@@ -202,6 +203,7 @@ def _open_stores(config: Config) -> tuple[Store, Store]:
 
 def serve(config: Config) -> int:
     """Run a broker until SIGTERM or SIGINT; returns the exit code. Raises StartError if it can't start."""
+    keep_memory_together()
     sys.setswitchinterval(SWITCH_INTERVAL)
     gevent.get_hub().NOT_ERROR += (StoreError,)  # whoever asked the store logs it, without a traceback
     install_signal()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from actors.harness import Listener, wait_until
 from dispatchd.actors import monitor
 from dispatchd.actors.messages import AlarmEnded, AlarmRaised
 from dispatchd.actors.monitor import Measured, MonitorActor, Watermarks
-from dispatchd.actors.resources import Usage, measure, memory_limit
+from dispatchd.actors.resources import Usage, keep_memory_together, measure, memory_limit
 from dispatchd.actors.runtime import System
 from dispatchd.actors.storage import Storage
 from dispatchd.model.alarms import DISK, MEMORY
@@ -120,3 +121,8 @@ def test_this_process_uses_memory_and_its_folder_has_room(tmp_path: Path) -> Non
     held = b"x" * (50 * MIB)
     assert measure(None).memory > before + 40 * MIB
     del held
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_the_c_library_takes_what_keeps_memory_together() -> None:
+    assert keep_memory_together()

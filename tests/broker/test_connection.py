@@ -12,6 +12,8 @@ from broker.conftest import Connect, Fresh, OpenRaw, rabbitmq_differs
 from broker.process import BrokerProcess, Oracle
 from broker.raw import HEADER, PLAIN
 from pamqp import commands as spec
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 from pika.exceptions import ConnectionWrongStateError, ProbableAccessDeniedError, ProbableAuthenticationError
 
@@ -337,6 +339,17 @@ def test_a_silent_peer_is_dropped_after_two_intervals_unless_there_are_none(raw:
     unhurried.send(spec.Channel.Open(), 1)
     _, first = unhurried.receive()
     assert isinstance(first, spec.Channel.OpenOk)
+
+
+def test_a_peer_that_falls_silent_within_a_large_message_is_dropped(raw: OpenRaw) -> None:
+    client = raw()
+    client.open(heartbeat=1)
+    client.open_channel()
+    client.send(spec.Basic.Publish(routing_key="nowhere"), 1)
+    client.send(ContentHeader(0, 4 << 20, spec.Basic.Properties()), 1)
+    for _ in range(20):
+        client.send(ContentBody(bytes(131_064)), 1)
+    assert set(client.read_to_end()) <= set(b"\x08\x00\xce")
 
 
 def test_a_peer_that_does_not_read_is_dropped(broker: BrokerProcess | Oracle, raw: OpenRaw, connect: Connect) -> None:
