@@ -37,34 +37,44 @@ from dispatchd.perf.errors import PerfError
 if TYPE_CHECKING:
     from dispatchd.perf.address import Address
 
-READ_SIZE = 262_144
+READ_SIZES = (65_536, 524_288)
+"""Octets of one read, at least and at most: more for bodies that need it; for small ones to get as much room costs more
+than what is read."""
 FRAME_MAX = 131_072
 ANSWER_SECONDS = 30
 CLOSE_SECONDS = 5
 CHANNEL = 1
+READ, WRITE = 1, 2
 
 Answer = TypeVar("Answer", bound=Method)
 
 
 class Client:
-    """Connects when it is made. Everything that talks to the broker raises PerfError, which says what went wrong."""
+    """Connects when it is made. Everything that talks to the broker raises PerfError, which says what went wrong.
+
+    `blocked_because` is the broker's reason while it reads nothing that is published.
+    """
 
     def __init__(self, address: Address, name: str, scanner: Scanner) -> None:
         self.scanner = scanner
         self.name = name
-        self.is_blocked = False
+        self.blocked_because = ""
         self.frame_max = FRAME_MAX
         self._answers: list[Method] = []
-        self._unsent = b""
+        self._unsent: bytes | memoryview = b""
+        self._read_size = READ_SIZES[0]
         try:
             self._socket = socket.create_connection((address.host, address.port), ANSWER_SECONDS)
         except OSError as error:
             raise PerfError(f"cannot connect to {address}: {error.strerror or error}") from error
         self._socket.settimeout(None)
+        self._hub = gevent.get_hub()
+        self._readable = self._hub.loop.io(self._socket.fileno(), READ)
+        self._writable = self._hub.loop.io(self._socket.fileno(), WRITE)
         try:
             self._shake_hands(address)
         except BaseException:
-            self._socket.close()
+            self._close_socket()
             raise
 
     def _shake_hands(self, address: Address) -> None:
@@ -92,24 +102,39 @@ class Client:
         self.send(encode_method(CHANNEL, method))
         return self._await(answer)
 
-    def send(self, data: bytes) -> None:
+    def send_in_turn(self, data: bytes | memoryview) -> None:
+        """Let the other clients have their turns, and send all of it when the broker has read what was sent before."""
+        self._hub.wait(self._writable)
+        self.send(data)
+
+    def send(self, data: bytes | memoryview) -> None:
         """Send all of it."""
         self._unsent = data
         try:
-            while self._unsent:
-                sent = self._socket.send(self._unsent)
-                self._unsent = self._unsent[sent:]
+            while sent := self._socket.send(self._unsent):
+                if sent == len(self._unsent):
+                    break
+                self._unsent = memoryview(self._unsent)[sent:]
+                self._hub.wait(self._writable)
+            self._unsent = b""
         except OSError as error:
             raise PerfError(f"{self.name}: {error.strerror or error}") from error
 
     def receive(self) -> None:
         """Read once, and have it scanned."""
+        # To be told by an exception that there is nothing to be read costs more than all the rest of a read.
+        self._hub.wait(self._readable)
         try:
-            data = self._socket.recv(READ_SIZE)
+            data = self._socket.recv(self._read_size)
         except OSError as error:
             raise PerfError(f"{self.name}: {error.strerror or error}") from error
         if not data:
             raise PerfError(f"{self.name}: the broker closed the socket")
+        least, most = READ_SIZES
+        if len(data) == self._read_size:
+            self._read_size = min(self._read_size * 2, most)
+        elif len(data) < self._read_size // 4:
+            self._read_size = max(self._read_size // 2, least)
         self.scan(data)
 
     def scan(self, data: bytes) -> None:
@@ -130,7 +155,7 @@ class Client:
         if isinstance(method, BasicCancel):
             raise PerfError(f"the broker cancelled {self.name}: queue {method.consumer_tag!r} is gone")
         if isinstance(method, ConnectionBlocked | ConnectionUnblocked):
-            self.is_blocked = isinstance(method, ConnectionBlocked)
+            self.blocked_because = method.reason if isinstance(method, ConnectionBlocked) else ""
         else:
             self._answers.append(method)
 
@@ -145,11 +170,19 @@ class Client:
         return method
 
     def close(self) -> None:
-        """End the connection in an orderly way; one that is broken, or slow about it, is just closed."""
+        """End the connection in an orderly way; one that is blocked, broken or slow about it is just closed."""
         self.scanner.ack_every = 0
         self.scanner.allowance = UNLIMITED
         with suppress(PerfError), gevent.Timeout(CLOSE_SECONDS, PerfError("too slow")):
-            self.send(self._unsent + encode_method(0, ConnectionClose(200, "the load is over")))
+            if self.blocked_because:
+                raise PerfError("the broker reads nothing")
+            self.send(self._unsent)
+            self.send(encode_method(0, ConnectionClose(200, "the load is over")))
             while not any(isinstance(answer, ConnectionCloseOk) for answer in self._answers):
                 self.receive()
+        self._close_socket()
+
+    def _close_socket(self) -> None:
+        self._readable.close()
+        self._writable.close()
         self._socket.close()

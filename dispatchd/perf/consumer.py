@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dispatchd.amqp.method_codec import encode_method
-from dispatchd.amqp.methods import BasicConsume, BasicQos, BasicQosOk
+from dispatchd.amqp.methods import BasicConsume, BasicQos, BasicQosOk, ChannelClose
 from dispatchd.perf.client import CHANNEL, Client
 from dispatchd.perf.counting.scanner import UNLIMITED, Scanner
 from dispatchd.perf.pace import Pace
@@ -55,6 +55,10 @@ class Consumer:
             self._ack()
         scanner.ack_rest()
         self._ack()
+
+    def leave(self) -> None:
+        """Consume no more, and give back what was sent too much."""
+        self.client.send(encode_method(CHANNEL, ChannelClose(200, "it has enough")))
 
     def _ack(self) -> None:
         if acks := self.scanner.take_acks():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-import gevent
 from gevent.event import Event
 
 from dispatchd.amqp.methods import BasicPublish, ConfirmSelect, ConfirmSelectOk
@@ -50,10 +49,9 @@ class Producer:
             now = time.monotonic_ns()
             if unconfirmed is not None:
                 unconfirmed.add(count, now)
-            client.send(messages.batch(count, now))
+            client.send_in_turn(messages.batch(count, now))
             self.sent += count
             left -= count
-            gevent.sleep(0)
         self._wait_for_confirms(0)
 
     def _wait_for_confirms(self, most: int) -> int:

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gevent
@@ -74,6 +75,7 @@ class _Run:
         self._meter = meter
         self._producers: list[Producer] = []
         self._consumers: list[Consumer] = []
+        self._consuming = load.consumers
         self._ended: AsyncResult[None] = AsyncResult()
 
     def run(self) -> None:
@@ -112,7 +114,7 @@ class _Run:
     def _begin(self) -> list[gevent.Greenlet[..., None]]:
         load = self._load
         self._meter.begin(self._producers, self._consumers)
-        consuming = [self._spawn(each.run) for each in self._consumers]
+        consuming = [self._spawn(partial(self._consume, each)) for each in self._consumers]
         listening = [self._spawn(each.listen) for each in self._producers]
         producing = [self._spawn(each.run) for each in self._producers]
         limited = [*(producing if load.pmessages else ()), *(consuming if load.cmessages else ())]
@@ -120,16 +122,33 @@ class _Run:
             gevent.spawn(gevent.joinall, limited).link(self._end)
         return [*consuming, *listening, *producing]
 
+    def _consume(self, consumer: Consumer) -> None:
+        consumer.run()
+        self._consuming -= 1
+        # What it was sent and may not take is missed by others. The last one stays: its queue may go with it.
+        if self._consuming:
+            consumer.leave()
+
     def _watch(self) -> None:
         """Print a line for each interval, until the end."""
         load, meter = self._load, self._meter
         began = time.monotonic()
         deadline = began + load.time if load.time else math.inf
         tick = began
+        was_blocked = ""
         while not self._ended.ready() and tick < deadline:
             tick = min(tick + load.interval, deadline)
             self._ended.wait(max(0.0, tick - time.monotonic()))
             print(line(load, meter.sample()), flush=True)
+            blocked = next(filter(None, (each.client.blocked_because for each in self._producers)), "")
+            if blocked != was_blocked:
+                was_blocked = blocked
+                print(
+                    f"dispatchd perf: the broker blocks producers: {blocked}"
+                    if blocked
+                    else "dispatchd perf: the broker blocks producers no more",
+                    file=sys.stderr,
+                )
 
     def _spawn(self, work: Callable[[], None]) -> gevent.Greenlet[..., None]:
         def run() -> None:

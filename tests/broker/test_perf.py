@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from actors.harness import wait_until
 from broker.conftest import Fresh
 from broker.process import BrokerProcess, Oracle
 from pika.adapters.blocking_connection import BlockingChannel
@@ -183,6 +185,13 @@ def test_what_goes_wrong_is_said(
     done = perf(*options.format(**names).split(), status=1)
     assert (complaint or "PRECONDITION_FAILED").format(**names) in done.stderr
     assert json.loads(perf.report_file.read_text())["failure"] in done.stderr
+
+
+def test_a_broker_that_blocks_producers_is_said(start_broker: Callable[..., BrokerProcess], tmp_path: Path) -> None:
+    broker = start_broker("--memory-high-watermark", "1MiB")
+    wait_until(lambda: any("alarm (memory)" in line for line in broker.log))
+    done = Perf(broker, tmp_path)("-a", "-z", "0.5", "-i", "0.1")
+    assert done.stderr == "dispatchd perf: the broker blocks producers: low on memory\n"
 
 
 def test_a_broker_that_goes_away_is_said_with_the_summary(own_broker: BrokerProcess, tmp_path: Path) -> None:
