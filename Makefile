@@ -14,6 +14,11 @@ TOOLS     := $(VENV)/tools-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
+GARAGEMQ := /usr/bin/garagemq
+# RUNLEVEL keeps Debian from starting the broker that it installs: tests and benchmarks start one of their own.
+DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } && \
+	$$([ "$$(id -u)" = 0 ] || echo sudo -n) sh -c 'apt-get update -qq && \
+		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$$0"'
 
 .PHONY: run test soak test-compat check bench clean
 
@@ -36,19 +41,19 @@ check: $(INSTALLED) $(TOOLS)  ## Lint, types, and who may import whom
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_architecture.py
 
-bench: $(INSTALLED) $(TOOLS)
-	$(BIN)/python bench/run.py
+bench: $(INSTALLED) $(TOOLS)  ## Compare with the brokers that Debian packages, 20 minutes; less with ARGS="--turns 1 --seconds 2"
+	-@$(MAKE) --no-print-directory --keep-going $(RABBITMQ) $(GARAGEMQ)
+	$(BIN)/python bench/compare.py --write bench/RESULTS.md $(ARGS)
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# RUNLEVEL keeps Debian from starting the broker that it installs: the tests start one of their own.
 $(RABBITMQ):
-	@command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } || { \
-		echo "test-compat needs Debian's rabbitmq-server ($@), which only root can install: apt-get install rabbitmq-server" >&2; exit 1; }
-	$$([ "$$(id -u)" = 0 ] || echo sudo -n) sh -c 'apt-get update -qq && \
-		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends rabbitmq-server'
+	@$(DEBIAN) rabbitmq-server || { echo "Debian's rabbitmq-server ($@) is missing: apt-get install rabbitmq-server" >&2; exit 1; }
+
+$(GARAGEMQ):
+	@$(DEBIAN) garagemq || { echo "Debian's garagemq ($@) is missing: apt-get install garagemq" >&2; exit 1; }
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from brokers import DISPATCHD, broker
 from expiry import Client
+from loads import build_load_generator
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
-from run import DISPATCHD, broker, build_load_generator
 
 QUEUE = "backlog"
 SHORT = "short"

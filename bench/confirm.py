@@ -16,12 +16,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from brokers import DISPATCHD, broker
 from expiry import Client
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
-from run import DISPATCHD, broker
 
 PAGE = b"x" * 4096
 IN_ONE_TURN = 200

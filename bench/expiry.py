@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from brokers import DISPATCHD, broker
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.exceptions import UnmarshalingException
 from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader, ProtocolHeader
-from run import DISPATCHD, broker
 
 MESSAGES = 1_000_000
 BODY = b"x" * 100

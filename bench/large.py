@@ -11,12 +11,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from brokers import DISPATCHD, broker
 from expiry import IDLE_SECONDS, Client, Probe
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
-from run import DISPATCHD, broker
 
 FRAME = 131_072 - 8
 

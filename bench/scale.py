@@ -29,8 +29,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from brokers import DISPATCHD, broker
 from expiry import CPUCLOCK_SCHED, Probe, Waits
-from run import DISPATCHD, broker, build_load_generator
+from loads import build_load_generator
 
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.constants import FRAME_BODY, FRAME_HEADER, PROTOCOL_HEADER
