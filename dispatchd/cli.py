@@ -1,4 +1,4 @@
-"""The command line: options, `hash-password`, `perf`, commands to a running broker, logging, and the exit status."""
+"""The command line: options, `hash-password`, commands to a running broker, logging, and the exit status."""
 
 from __future__ import annotations
 
@@ -30,25 +30,21 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 when the broker can't start, a password can't be hashed, a running broker can't be asked
-        or refuses, or a command for the data fails; 78 when the configuration can't be used. `store check` and `perf`
-        have their own.
+        or refuses, or a command for the data fails; 78 when the configuration can't be used. `store check` has its own.
 
     Raises:
         SystemExit: after --help and --version, and with status 2 when `argv` is not understood.
     """
-    argv = sys.argv[1:] if argv is None else argv
-    if argv[:1] == ["perf"]:  # whose -h is a URI, and whose -s would be the beginning of -salvage
-        return _run_perf(argv[1:])
     arguments = _parser().parse_args(argv)
     given = vars(arguments)
     try:
         match given.pop("command"):
+            case "perf":
+                raise ConfigError("perf has options of its own only: expected it to be the first argument")
             case "hash-password":
                 return _hash_password(given["rounds"])
             case "remote":
                 return _print(run(arguments))
-            case "perf":
-                return _run_perf([])
             case "store":
                 return _run_store_command(arguments)
         return _serve(given)
@@ -79,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="")
     add_commands(commands)
     add_store_commands(commands, _add_place_of_data)
-    commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it", add_help=False)
-    commands.choices["perf"].set_defaults(command="perf")
+    perf = commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it")
+    perf.set_defaults(command="perf")  # begun by __main__, unless options come before it
     hashing = commands.add_parser(
         "hash-password",
         help="make the password_bcrypt_base64 of a user in the configuration file",
@@ -128,12 +124,6 @@ def _print(text: str) -> int:
 def _run_store_command(arguments: argparse.Namespace) -> int:
     flags, written, _ = _read(vars(arguments))
     return run_store_command(Config(**flags | written).persist_dir, arguments)
-
-
-def _run_perf(argv: list[str]) -> int:
-    from dispatchd.perf.run import run_perf
-
-    return run_perf(argv)
 
 
 def _read(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Path | None]:

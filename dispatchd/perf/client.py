@@ -99,7 +99,11 @@ class Client:
 
     def call(self, method: Method, answer: type[Answer]) -> Answer:
         """Send a method to the channel and wait for its answer."""
-        self.send(encode_method(CHANNEL, method))
+        try:
+            frame = encode_method(CHANNEL, method)
+        except ValueError as error:
+            raise PerfError(f"{method_name(method)}: {error}") from error
+        self.send(frame)
         return self._await(answer)
 
     def send_in_turn(self, data: bytes | memoryview) -> None:

@@ -85,6 +85,8 @@ class _Run:
         try:
             either: list[Any] = [greenlets[0], self._ended]
             gevent.wait(either, count=1)
+            if greenlets[0].exception is not None:
+                raise greenlets[0].exception
             if not self._ended.ready():
                 greenlets += self._begin()
                 self._watch()
@@ -157,9 +159,11 @@ class _Run:
             except PerfError as error:
                 self._end(error=error)
 
-        return gevent.spawn(run)
+        greenlet = gevent.spawn(run)
+        greenlet.link_exception(lambda failed: self._end(error=failed.exception))
+        return greenlet
 
-    def _end(self, *_: Any, error: PerfError | None = None) -> None:
+    def _end(self, *_: Any, error: BaseException | None = None) -> None:
         if not self._ended.ready():
             if error is None:
                 self._ended.set()

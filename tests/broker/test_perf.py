@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import signal
@@ -174,6 +175,8 @@ def test_an_interrupt_ends_it_with_a_summary(perf: Perf, fresh: Fresh) -> None:
         ("-t nonsense -e nowhere", "unknown exchange type 'nonsense'"),
         ("-h amqp://guest:wrong@{host}:{port}", "403 ACCESS_REFUSED"),
         ("-h amqp://{host}:{port}/nowhere", "vhost nowhere not found"),
+        ("-qa x-max-length=99999999999999999999", "queue.declare: "),
+        ("-qp %0300d -qpf 1 -qpt 1", "queue.declare: a short string has at most 255 octets, got 300"),
         ("-h amqp://{host}:1", "cannot connect to {host}:1: Connection refused"),
         ("-c 10 -ct 0.2 -u {queue} -R 1 -q 1 -qa x-max-length=1 -r 1", None),
     ],
@@ -185,6 +188,21 @@ def test_what_goes_wrong_is_said(
     done = perf(*options.format(**names).split(), status=1)
     assert (complaint or "PRECONDITION_FAILED").format(**names) in done.stderr
     assert json.loads(perf.report_file.read_text())["failure"] in done.stderr
+
+
+def test_it_needs_nothing_of_the_broker() -> None:
+    script = """if True:
+        import sys
+        from dispatchd.__main__ import main
+        sys.argv[1:] = ["perf", "-h", "amqp://127.0.0.1:1"]
+        assert main() == 1
+        print({name.split(".")[1] for name in sys.modules if name.startswith("dispatchd.")})
+        print({"bcrypt", "bottle", "lmdb", "pykka"} & sys.modules.keys())
+    """
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=SECONDS)
+    ours, libraries = map(ast.literal_eval, done.stdout.replace("set()", "{}").splitlines())
+    assert ours == {"__main__", "amqp", "perf"}
+    assert not libraries
 
 
 def test_a_broker_that_blocks_producers_is_said(start_broker: Callable[..., BrokerProcess], tmp_path: Path) -> None:
