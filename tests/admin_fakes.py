@@ -142,4 +142,6 @@ def serving(
         actors = list(system.actors.values())
         for actor in actors:
             actor.end()
-        gevent.joinall([actor.greenlet for actor in actors], timeout=5)
+        with gevent.Timeout(5):
+            while system.actors:
+                gevent.sleep(0.001)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,16 +44,18 @@ class Failure:
 class FailureHistory:
     """The failures of one actor. More than QUARANTINE_FAILURES within QUARANTINE_SECONDS are too many."""
 
+    __slots__ = ("_recent", "kept", "total")
+
     def __init__(self) -> None:
         self.total = 0
-        self.kept: deque[Failure] = deque(maxlen=KEPT_FAILURES)
-        self._recent: deque[float] = deque(maxlen=QUARANTINE_FAILURES + 1)
+        self.kept: list[Failure] = []
+        self._recent: list[float] = []
 
     def add(self, failure: Failure, now: float) -> bool:
         """Keep a failure that happened at `now` (seconds, monotonic); whether it was one too many."""
         self.total += 1
-        self.kept.append(failure)
-        self._recent.append(now)
+        self.kept = [*self.kept, failure][-KEPT_FAILURES:]
+        self._recent = [*self._recent, now][-QUARANTINE_FAILURES - 1 :]
         return len(self._recent) > QUARANTINE_FAILURES and now - self._recent[0] <= QUARANTINE_SECONDS
 
     def forgive(self) -> None:

@@ -6,7 +6,6 @@ Persistent messages of a durable queue are on disk anyhow; the others go to a sc
 from __future__ import annotations
 
 import logging
-from collections import deque
 from itertools import chain
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -52,7 +51,7 @@ class Pager:
         self._reading: Fetch | None = None
         self._to_be_read = 0
         self._answers: list[list[StoredEntry]] = []
-        self.unwanted: deque[Places] = deque()
+        self.unwanted: list[Places] = []
         self._to_be_deleted = 0
         self.has_spilled = False
         self.lost = 0
@@ -180,7 +179,7 @@ class Pager:
 
     def _delete_some(self) -> None:
         while self.unwanted and not len(self.unwanted[0]):
-            self.unwanted.popleft()
+            del self.unwanted[0]
         if not self.unwanted:
             return
         positions = self.unwanted[0].head(DELETED_IN_ONE_GO)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +32,7 @@ class Purger:
     def __init__(self, ref: Ref, pager: Pager) -> None:
         self._ref = ref
         self._pager = pager
-        self._leavings: deque[Leavings] = deque()
+        self._leavings: list[Leavings] = []
         self._unanswered: list[Done] = []
         self._is_due = False
 
@@ -55,7 +54,7 @@ class Purger:
         if self._leavings:
             self._leavings[0].let_go()
             if not self._leavings[0]:
-                self._leavings.popleft()
+                del self._leavings[0]
         self.go_on()
 
     def go_on(self) -> None:

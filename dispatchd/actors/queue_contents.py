@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -88,7 +87,7 @@ class QueueContents(Actor):
         self._held_credit = HeldCredit(self.ref)
         self._pager = Pager(self.ref, definition, storage, storage.residency(self._rules))
         self._purger = Purger(self.ref, self._pager)
-        self._waiting_gets: deque[Request] = deque()
+        self._waiting_gets: list[Request] = []
         self._dispatch_is_due = False
 
     def restore(self, stored: StoredQueues) -> None:
@@ -181,8 +180,9 @@ class QueueContents(Actor):
 
     def _get_again(self) -> None:
         """What had to be read first may be here now."""
-        while self._waiting_gets:
-            self.ref.tell(self._waiting_gets.popleft())
+        told: Told = [(self.ref, request) for request in self._waiting_gets]
+        self._waiting_gets = []
+        tell_all(told)
 
     # What has to go
 

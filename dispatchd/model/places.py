@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
@@ -19,7 +18,7 @@ class Places:
     """
 
     def __init__(self, positions: Iterable[int] = ()) -> None:
-        self._chunks: deque[array[int]] = deque()
+        self._chunks: list[array[int]] = []
         self._count: i64 = 0
         self._dropped: i64 = 0
         for position in positions:
@@ -38,7 +37,7 @@ class Places:
     def prepend(self, position: i64) -> None:
         """Add one at the beginning."""
         if self._dropped == 0:
-            self._chunks.appendleft(array("q", bytes(8 * _CHUNK)))
+            self._chunks.insert(0, array("q", bytes(8 * _CHUNK)))
             self._dropped = _CHUNK
         self._dropped -= 1
         self._chunks[0][self._dropped] = position
@@ -79,4 +78,4 @@ class Places:
         self._dropped += left
         while self._chunks and self._dropped >= len(self._chunks[0]):
             self._dropped -= len(self._chunks[0])
-            self._chunks.popleft()
+            del self._chunks[0]

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
-import time
 from typing import TYPE_CHECKING
 
-import gevent
+from gevent.monkey import get_original
 from gevent.server import StreamServer
 
 from dispatchd.actors.messages import Connect
-from dispatchd.amqp.constants import PROTOCOL_HEADER
 from dispatchd.net.socket_transport import SocketTransport
 
 if TYPE_CHECKING:
@@ -19,6 +17,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+PlainSocket: type[socket.socket] = get_original("socket", "socket")
+"""gevent's have watchers of their own, and wait."""
 BACKLOG = 4096
 """With gevent's 128, a burst of 1,000 connects loses SYNs and takes seconds."""
 
@@ -30,7 +30,7 @@ class Listener:
         self._broker = broker
         self._handshake_timeout = handshake_timeout
         self._max_message_size = max_message_size
-        self._server = StreamServer((bind, port), self._serve, backlog=BACKLOG)
+        self._server = StreamServer((bind, port), self._serve, backlog=BACKLOG, spawn=None)
 
     @property
     def port(self) -> int:
@@ -45,32 +45,16 @@ class Listener:
         """Accept no more; what was accepted goes on."""
         self._server.close()
 
-    def _serve(self, sock: socket.socket, address: tuple[str, int]) -> None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        began = time.monotonic()
-        transport = None
+    def _serve(self, accepted: socket.socket, address: tuple[str, int]) -> None:
+        """Called by the loop itself, so nothing in here may wait."""
+        sock = PlainSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        sock.setblocking(False)
         try:
-            with gevent.Timeout(self._handshake_timeout):
-                if self._has_sent_header(sock):
-                    transport = SocketTransport(sock, (address[0], address[1]), self._max_message_size)
-        except (OSError, gevent.Timeout) as error:
-            logger.debug("%s:%s: no protocol header: %s", *address[:2], error)
-        if transport is None:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            transport = SocketTransport(sock, (address[0], address[1]), self._max_message_size)
+        except OSError as error:  # the client has gone already
+            logger.debug("%s:%s: %s", *address[:2], error)
             sock.close()
-        else:
-            self._broker.tell(Connect(transport))
-            transport.run(max(0.0, began + self._handshake_timeout - time.monotonic()))
-
-    def _has_sent_header(self, sock: socket.socket) -> bool:
-        """Whether the client speaks AMQP 0-9-1; one that speaks something else is told what we do (section 4.2.2)."""
-        header = b""
-        while len(header) < len(PROTOCOL_HEADER):
-            part = sock.recv(len(PROTOCOL_HEADER) - len(header))
-            if not part:
-                return False
-            header += part
-        if header == PROTOCOL_HEADER:
-            return True
-        sock.sendall(PROTOCOL_HEADER)
-        return False
+            return
+        transport.greet(lambda: self._broker.tell(Connect(transport)), self._handshake_timeout)

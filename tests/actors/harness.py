@@ -14,10 +14,11 @@ from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
+from pykka._envelope import Envelope
 
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
-from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush
+from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush, Killed
 from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.queue import QueueActor
@@ -181,6 +182,14 @@ class Listener:
     def take_all(self) -> list[Any]:
         told, self.told = self.told, []
         return told
+
+
+def kill_greenlet(actor: Actor) -> None:
+    """Have the actor's greenlet killed; one that rests finds what it would have, had it been killed as it waited."""
+    if actor.greenlet is None:
+        actor.actor_inbox.put_first(Envelope(Killed(gevent.GreenletExit())))
+    else:
+        actor.greenlet.kill(block=False)
 
 
 def wait_until(condition: Callable[[], Any], describe: Callable[[], Any] = lambda: "") -> None:

@@ -92,8 +92,7 @@ def start(gate: Gate) -> Iterator[Start]:
     for actor in list(system.actors.values()):
         gate.let_through(10)
         actor.end()
-        actor.greenlet.join(timeout=10)
-        assert actor.greenlet.dead
+    until(lambda: not system.actors)
 
 
 def ask(ref: Ref, user: str, password: bytes, peer: str = HERE) -> Asker:
@@ -325,7 +324,7 @@ def test_who_waits_when_it_stops_is_refused(start: Start, gate: Gate) -> None:
     actor.end()
     too_late = ask(actor.ref, "alice", b"5")
     assert [asker.answer().accepted for asker in (*running, too_late)] == [False] * 5
-    actor.greenlet.join(timeout=10)
+    until(lambda: actor.number not in actor.system.actors)
     assert not ask(actor.ref, "alice", b"secret").answer().accepted
     assert not may_log_in(actor.ref, "alice", b"secret", HERE, timeout=10)
 

@@ -265,7 +265,9 @@ def test_questions_to_actors_that_are_gone_are_forgotten(system: System) -> None
     actor.actor_inbox.pause()
     assert snapshots.of_kind("queue")[0]["late"] == LATE
     actor.end()
-    actor.greenlet.join(timeout=5)
+    with gevent.Timeout(5):
+        while system.actors:
+            gevent.sleep(0.001)
     assert snapshots.of_kind("queue") == []
     del actor
     gc.collect()

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import gevent
-
 from dispatchd.net.credit import Credit
 
 
@@ -36,13 +34,3 @@ def test_what_is_used_up_stays_so_when_it_is_unblocked() -> None:
     assert not credit.is_available
     credit.give(1)
     assert credit.is_available
-
-
-def test_the_end_wakes_a_blocked_reader() -> None:
-    credit = Credit(10)
-    credit.block()
-    reader = gevent.spawn(credit.wait)
-    gevent.sleep(0)
-    assert not reader.dead
-    credit.give_all()
-    reader.get(timeout=5)

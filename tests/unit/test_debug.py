@@ -2,13 +2,14 @@ import http.client
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import gevent
 import pytest
 from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
+from dispatchd.actors.messages import Restart
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.debug import DebugServer, install_signal, stacks
 
@@ -35,6 +36,12 @@ def ask(server: DebugServer, method: str, path: str) -> tuple[int, str | None, s
         connection.close()
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0)
+
+
 def stuck_here(event: Event) -> None:
     event.wait()
 
@@ -48,6 +55,8 @@ def group_of(name: str, text: str) -> str:
 def test_each_actor_is_there_by_name_with_its_stack() -> None:
     system = System()
     refs = [QueueActor(system, name, None).begin() for name in ("orders", "invoices")]
+    for ref in refs:
+        ref.tell(Restart())  # without anything to do they would need no greenlet
     event = Event()
     stuck = gevent.spawn(stuck_here, event)
     stuck.name = "stuck one"
@@ -60,7 +69,7 @@ def test_each_actor_is_there_by_name_with_its_stack() -> None:
     stuck.join(timeout=10)
     for actor in list(system.actors.values()):
         actor.end()
-        actor.greenlet.join(timeout=10)
+        wait_for(actor.actor_stopped.is_set)
     assert [ref for ref in refs if ref.is_alive()] == []
     text = stacks()
     assert "queue orders" not in text
