@@ -17,6 +17,8 @@ WIDTH, PANEL, TOP, LEFT, RIGHT, GAP = 960, 230, 64, 84, 150, 76
 COLOURS = ("#1f5fb4", "#d1651b", "#2b8a57", "#a03a86", "#8a6d1c", "#5b6470")
 LATENCIES = ("median", "95th", "99th")
 FEW_POINTS = 80
+RARE = ("returned", "nacked")
+"""Curves that are drawn only if there is something to be seen."""
 
 Series = dict[str, list[float]]
 
@@ -27,6 +29,7 @@ def plot(load: Load, samples: Sequence[Sample]) -> str:
     samples = [each for each in samples if each.seconds >= load.interval / 4] or samples
     times = [each.time for each in samples]
     rates = {name: [each.rate(name) for each in samples] for name in shown_counts(load)}
+    rates = {name: values for name, values in rates.items() if name not in RARE or any(values)}
     waits: Series = {}
     for each in samples:
         for what, values in shown_latencies(load, each).items():
@@ -72,10 +75,11 @@ def _panel(
     top = TOP + number * (PANEL + GAP) + 18
     bottom, right = top + PANEL, WIDTH - RIGHT
     low, high = scale(ticks[0]), scale(ticks[-1])
-    time_ticks = _even_ticks(max(times, default=0))
+    longest = max(times, default=1.0)
+    time_ticks = [tick for tick in _even_ticks(longest) if tick <= longest]
 
     def x(value: float) -> float:
-        return LEFT + (right - LEFT) * value / time_ticks[-1]
+        return LEFT + (right - LEFT) * value / longest
 
     def y(value: float) -> float:
         return bottom - PANEL * (scale(max(value, ticks[0])) - low) / (high - low)

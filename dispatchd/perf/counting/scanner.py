@@ -1,7 +1,7 @@
 """What a server sends, counted as it comes by: a message is never made of it.
 
-Only this way is the load several times cheaper than the broker: a delivery costs some 40 ns here, and one made of
-objects by `amqp.frame_parser` ten times as much.
+Only this way is the load several times cheaper than the broker: a delivery costs 20 ns here, with its ack 40; to make
+objects of it, as `amqp.frame_parser` does of a publish, costs 180.
 """
 
 from typing import Final
@@ -18,6 +18,10 @@ _RETURN: Final = 60 << 16 | 50
 _ACK: Final = 60 << 16 | 80
 _NACK: Final = 60 << 16 | 120
 _PREFIX_SIZE: Final = 7  # a frame's type, channel and size
+_THEN_HEADER: Final = FRAME_END << 8 | FRAME_HEADER
+_THEN_BODY: Final = FRAME_END << 8 | FRAME_BODY
+_LEAST_CONTENT: Final = 1 + 7 + 14 + 1 + 7 + 1  # the octet that ends a method's frame, the header, the body
+_LEAST_DELIVERY: Final = 7 + 16 + _LEAST_CONTENT
 _ACK_PREFIX: Final = b"\x01\x00\x01\x00\x00\x00\x0d\x00\x3c\x00\x50"  # basic.ack on channel 1, up to its delivery tag
 
 STAMP_AT: Final = 4
@@ -107,6 +111,16 @@ class Scanner:
                     self._complete()
             if end - at < _PREFIX_SIZE or (self.allowance == 0 and self._content == _NONE):
                 break
+            if self._content == _NONE:
+                behind = self._scan_delivery(data, at, end)
+                if behind:
+                    at = behind
+                    if self._stamp != run_stamp:
+                        self.latency.record(now - run_stamp, run)
+                        run_stamp = self._stamp
+                        run = 0
+                    run += 1
+                    continue
             size: i64 = i64(read_i32_be(data, at + 3)) & 0xFFFFFFFF
             start: i64 = at + _PREFIX_SIZE
             kind: i64 = data[at]
@@ -152,6 +166,38 @@ class Scanner:
         """Ack what is left of deliveries that are acked several at a time."""
         if self._unacked and self.ack_every:
             self._ack()
+
+    def _scan_delivery(self, data: bytes, at: i64, end: i64) -> i64:
+        """Take a delivery that is there as a whole, its body in one frame; return where it ends, 0 if there is none.
+
+        Most are, and this is twice as fast as frame by frame: an octet between two frames is read together with the
+        prefix of the second.
+        """
+        if end - at < _LEAST_DELIVERY:
+            return 0
+        prefix: i64 = read_i64_be(data, at)
+        start: i64 = at + _PREFIX_SIZE
+        ids: i64 = read_i64_be(data, start)
+        stop: i64 = start + (prefix >> 8 & 0xFFFFFFFF)
+        if prefix >> 56 != FRAME_METHOD or ids >> 32 != _DELIVER or end - stop < _LEAST_CONTENT:
+            return 0
+        tag_at: i64 = start + 5 + (ids >> 24 & 0xFF)
+        prefix = read_i64_be(data, stop)
+        body_size: i64 = read_i64_be(data, stop + 12)
+        header_stop: i64 = stop + 8 + (prefix & 0xFFFFFFFF)
+        if prefix >> 48 & 0xFFFF != _THEN_HEADER or tag_at + 8 > stop or body_size < STAMP_END:
+            return 0
+        if end - header_stop < 9 + body_size:
+            return 0
+        prefix = read_i64_be(data, header_stop)
+        behind: i64 = header_stop + 9 + body_size
+        if prefix >> 48 & 0xFFFF != _THEN_BODY or prefix & 0xFFFFFFFF != body_size or data[behind - 1] != FRAME_END:
+            return 0
+        self._tag = read_i64_be(data, tag_at)
+        self._stamp = max(0, read_i64_be(data, header_stop + 8 + STAMP_AT))
+        self._content = _DELIVERY
+        self._complete()
+        return behind
 
     def _take_method(self, data: bytes, at: i64, start: i64, stop: i64, now: i64) -> None:
         size: i64 = stop - start

@@ -93,6 +93,14 @@ def test_a_plot_is_a_picture_with_a_curve_for_each_series(load: Load, number: in
     assert {"seconds", "messages a second"} <= texts
 
 
+def test_a_plot_has_no_curve_of_nacks_if_there_were_none() -> None:
+    good, bad = sample(), sample()
+    good.counts["nacked"] = 0
+    assert ">confirmed<" in plot(CONFIRMED, [good])
+    assert ">nacked<" not in plot(CONFIRMED, [good])
+    assert ">nacked<" in plot(CONFIRMED, [good, bad])
+
+
 def test_a_plot_leaves_out_an_interval_that_is_too_short_to_mean_anything() -> None:
     picture = plot(Load(consumers=0), [sample(1), sample(2), sample(2.01, 0.01)])
     [curve] = ElementTree.fromstring(picture).findall("{*}polyline")
