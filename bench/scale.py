@@ -59,7 +59,8 @@ PIPELINED = 100
 BOUND_QUEUES = 100
 CHANNELS = 100
 WAIT_SECONDS = 120
-SETTLE_SECONDS = 1.0
+SETTLE_SECONDS = 5.0
+"""Until what was made is idle: then actors rest."""
 
 _BASIC_ACK = struct.Struct(">BHIIQBB")
 _FRAME = struct.Struct(">BHI")
@@ -476,11 +477,11 @@ class Scene:
         self._pid = pid
         self._cpu_clock = (~pid << 3) | CPUCLOCK_SCHED
 
-    def do(self, what: str) -> Step:
-        """Have the crowd do something, and see what it takes."""
-        return self.watch(lambda: self._ask(what))
+    def do(self, what: str, settle: float = 1.0) -> Step:
+        """Have the crowd do something, and see what it takes; memory is looked at so many seconds later."""
+        return self.watch(lambda: self._ask(what), settle)
 
-    def watch(self, act: Callable[[], float]) -> Step:
+    def watch(self, act: Callable[[], float], settle: float = 0.0) -> Step:
         """See what something takes, with a probe beside it; `act` returns the seconds."""
         probe = Probe(self._port, self._pid)
         memory, cpu = self._memory(), time.clock_gettime(self._cpu_clock)
@@ -488,7 +489,7 @@ class Scene:
         seconds = act()
         cpu = time.clock_gettime(self._cpu_clock) - cpu
         waits = probe.end()
-        time.sleep(SETTLE_SECONDS)
+        time.sleep(settle)
         return Step(seconds, cpu, self._memory() - memory, waits)
 
     def cpu_of(self, what: str) -> float:
@@ -571,7 +572,7 @@ def play(name: str, size: int, load: Path, with_admin: bool) -> None:
         crowd(name, port, pid, size) as scene,
     ):
         scene.do("prepare")
-        made = scene.do("make")
+        made = scene.do("make", SETTLE_SECONDS)
         if with_admin:
             show_admin(scene, name, size, admin_port, debug_port)
             return

@@ -17,7 +17,7 @@ from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
-from dispatchd.actors.resources import keep_memory_together
+from dispatchd.actors.resources import keep_memory_together, raise_file_limit
 from dispatchd.actors.rest import let_actors_rest
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
@@ -205,6 +205,7 @@ def _open_stores(config: Config) -> tuple[Store, Store]:
 def serve(config: Config) -> int:
     """Run a broker until SIGTERM or SIGINT; returns the exit code. Raises StartError if it can't start."""
     keep_memory_together()
+    most_files = raise_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)
     gevent.get_hub().NOT_ERROR += (StoreError,)  # whoever asked the store logs it, without a traceback
     install_signal()
@@ -217,6 +218,7 @@ def serve(config: Config) -> int:
     GarbageCollection(lambda: server.system.ended).start()
     let_actors_rest(server.system)
     kind = "compiled" if dispatchd.is_compiled() else "pure"
+    logger.info("%d files and connections may be open at a time", most_files)
     logger.info(
         "dispatchd %s (%s) is ready: AMQP on port %d, admin on %d, debug on %d, data in %s",
         dispatchd.__version__,

@@ -106,7 +106,7 @@ def exchange_facts(**others: Any) -> dict[str, Any]:
     binding = {"destination": "orders", "destination_type": "queue", "routing_key": "new.*", "arguments": {}}
     return {
         "vhost": "/", "type": "topic", "durable": True, "auto_delete": False, "internal": False, "arguments": {},
-        "bindings": [binding], "published_in": 10, "published_out": 20, **others,
+        "bindings": [binding], "binding_count": 1, "published_in": 10, "published_out": 20, **others,
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from dispatchd.actors.messages import (
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dispatchd.model.definitions import ExchangeDefinition
 
 
+SHOWN_BINDINGS = 1000
+"""In the admin: 100,000 would hold up the loop for a quarter of a second, and nobody reads them."""
 MESSAGES_IN_ONE_TURN = 1000
 """What a queue is told at once of a long history."""
 
@@ -159,14 +162,19 @@ class ExchangeActor(Actor):
         self._router = self._make_router()
         self._alternate = self._definition.alternate_exchange
 
-    def _bindings(self) -> list[Binding]:
+    def _shown_bindings(self) -> tuple[list[Binding], int]:
+        """The first of the bindings, and how many there are."""
         if self._definition.name:
-            return self._catalogue.bindings_from(self._definition.name)
-        return [Binding("", queue, queue.name, {}) for queue in self._catalogue.queue_destinations.values()]
+            bindings = self._catalogue.bindings_from(self._definition.name)
+            return bindings[:SHOWN_BINDINGS], len(bindings)
+        queues = self._catalogue.queue_destinations
+        shown = [Binding("", queue, queue.name, {}) for queue in islice(queues.values(), SHOWN_BINDINGS)]
+        return shown, len(queues)
 
     def snapshot(self) -> dict[str, Any]:
         """The exchange's row in the admin."""
         definition = self._definition
+        bindings, binding_count = self._shown_bindings()
         return {
             "name": definition.name,
             "vhost": self._catalogue.vhost,
@@ -183,8 +191,9 @@ class ExchangeActor(Actor):
                     "routing_key": binding.routing_key,
                     "arguments": binding.arguments,
                 }
-                for binding in self._bindings()
+                for binding in bindings
             ],
+            "binding_count": binding_count,
             "published_in": self._published_in,
             "published_out": self._published_out,
             "duplicates_dropped": self._deduplication.dropped if self._deduplication is not None else 0,

@@ -276,6 +276,18 @@ class QueueContents(Actor):
         elif isinstance(message, Subscribe):
             self._queue.remove_consumer(message.consumer)
 
+    def figures(self) -> dict[str, Any]:
+        """What the overview adds up: a row takes ten times as long, and there may be 100,000."""
+        queue = self._queue
+        return {
+            "consumers": len(queue.consumers),
+            "messages_ready": len(queue),
+            "messages_unacknowledged": queue.unacked,
+            "published": queue.published,
+            "delivered": queue.delivered,
+            "acknowledged": queue.acknowledged,
+        }
+
     def snapshot(self) -> dict[str, Any]:
         """The queue's row in the admin."""
         definition, queue = self._definition, self._queue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +17,18 @@ CGROUP_LIMITS: Final = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/
 MALLOC_OPTIONS: Final = {-8: 1, -3: 1 << 20, -1: 4 << 20}
 """GNU's M_ARENA_MAX, M_MMAP_THRESHOLD and M_TRIM_THRESHOLD."""
 STATM: Final = Path("/proc/self/statm")
+
+
+def raise_file_limit() -> int:
+    """Have as many files and sockets as the system grants this process; returns how many that are.
+
+    Many systems give a process 1,024 until it asks for more.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # no limit at all may be more than the system has
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return soft
 
 
 def memory_limit() -> int:

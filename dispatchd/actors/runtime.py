@@ -357,6 +357,16 @@ class Actor(pykka.Actor):
         """Facts about the actor's state, ready for JSON."""
         return {"name": self.name}
 
+    def figures(self) -> dict[str, Any]:
+        """The part of them that is added up over all actors of a kind."""
+        return self.snapshot()
+
+    @property
+    def is_resting(self) -> bool:
+        """Whether nothing goes on in the actor, so that anybody may look at its state, and need not wake it up."""
+        inbox = self.actor_inbox
+        return self.greenlet is None and self._has_started and not inbox and inbox.permits is None
+
     def vitals(self) -> dict[str, Any]:
         """The actor's row in the admin, read from outside: it needs no help of the actor, which may be stuck."""
         last = self.failures.last

@@ -247,5 +247,5 @@ class VhostActor(VhostContents):
             "tracing": self._definition.tracing,
             "exchanges": len(self.catalogue.exchanges),
             "queues": len(self.catalogue.queues),
-            "bindings": len(self.catalogue.bindings()),
+            "bindings": self.catalogue.count_bindings(),
         }

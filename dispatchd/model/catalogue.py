@@ -69,6 +69,7 @@ class Catalogue:
         self.queue_destinations: dict[str, Destination] = {}  # by name, for the default exchange
         self.reply_addresses = ReplyAddresses(random_octets)  # likewise; channels open and close them
         self.tap: Any = None  # the way to the vhost's tracer, while it is traced
+        self._owned: dict[Any, dict[str, QueueDefinition]] = {}  # exclusive queues by their connection
         self._from: dict[str, dict[BindingKey, Binding]] = {}
         self._to: dict[Destination, dict[BindingKey, Binding]] = {}
         for name, type_name, internal in PREDECLARED:
@@ -217,6 +218,11 @@ class Catalogue:
         if queue is None:
             return None
         del self.queue_destinations[queue.name]
+        if queue.exclusive:
+            owned = self._owned[queue.owner]
+            del owned[queue.name]
+            if not owned:
+                del self._owned[queue.owner]
         removed = Removed()
         removed.queues.append(queue)
         self._remove_bindings_to(queue.destination, removed)
@@ -224,7 +230,7 @@ class Catalogue:
 
     def queues_of(self, connection: Any) -> list[QueueDefinition]:
         """The exclusive queues of a connection: they go when it goes."""
-        return [queue for queue in self.queues.values() if queue.exclusive and queue.owner == connection]
+        return list(self._owned.get(connection, {}).values())
 
     # Bindings
 
@@ -286,6 +292,10 @@ class Catalogue:
     def bindings(self) -> list[Binding]:
         """All bindings; those of the default exchange are implied by the queues' names and not among them."""
         return [binding for bindings in self._from.values() for binding in bindings.values()]
+
+    def count_bindings(self) -> int:
+        """How many there are."""
+        return sum([len(bindings) for bindings in self._from.values()])
 
     def bindings_from(self, exchange: str) -> list[Binding]:
         """The bindings with this source."""
@@ -352,6 +362,8 @@ class Catalogue:
     def _add_queue(self, queue: QueueDefinition) -> None:
         self.queues[queue.name] = queue
         self.queue_destinations[queue.name] = queue.destination
+        if queue.exclusive:
+            self._owned.setdefault(queue.owner, {})[queue.name] = queue
         self._to[queue.destination] = {}
 
     def _add_binding(

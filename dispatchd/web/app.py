@@ -115,7 +115,7 @@ class Admin:
 
     def actors(self) -> str:
         """The vitals of all actors, read from outside: whoever is stuck is in it."""
-        return answer_json(json_list([actor.vitals() for actor in self._system.actors.values()]))
+        return answer_json(json_list(actor.vitals() for actor in list(self._system.actors.values())))
 
     def actor(self, number: int) -> str:
         """Everything about one actor: vitals, what it does, what waits, its snapshot, and the failures kept of it."""

@@ -150,6 +150,17 @@ def test_rows_are_sorted_by_name(system: System, admin: AdminServer) -> None:
     assert [row["name"] for row in ask(admin, "/api/queues").json] == ["a", "b", "c"]
 
 
+def test_a_list_of_many_wakes_nobody_and_is_sorted(system: System) -> None:
+    names = [f"q{number:04}" for number in range(2_500)]
+    actors = [begin(FakeQueue(system, name, told=queue_facts(1))) for name in reversed(names)]
+    gevent.sleep(0)
+    snapshots = Snapshots(system)
+    assert [row["name"] for row in snapshots.of_kind("queue")] == names
+    assert snapshots.totals()["messages_ready"] == len(names)
+    assert not system.awake
+    assert {actor.handled for actor in actors} == {0}
+
+
 def test_values_that_clients_send_become_json(system: System, admin: AdminServer) -> None:
     begin(FakeConnection(system, "c", told=connection_facts()))
     properties = ask(admin, "/api/connections").json[0]["client_properties"]

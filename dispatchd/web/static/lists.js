@@ -122,7 +122,7 @@ export const LISTS = {
       words("vhost", "Vhost"),
       words("type", "Type"),
       features,
-      { key: "bindings", title: "Bindings", numeric: true, value: (row) => row.bindings?.length, show: number },
+      { key: "bindings", title: "Bindings", numeric: true, value: (row) => row.binding_count, show: number },
       count("messages_delayed", "Delayed", "messages that wait in a delayed exchange"),
       perSecond("published_in", "In/s"),
       perSecond("published_out", "Out/s"),

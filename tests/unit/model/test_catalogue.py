@@ -405,6 +405,8 @@ def test_a_connections_exclusive_queues_are_known(catalogue: Catalogue) -> None:
     queue(catalogue, "c")
     assert names(catalogue.queues_of(ME)) == ["a"]
     assert names(catalogue.queues_of(YOU)) == ["b"]
+    catalogue.delete_queue("a")
+    assert names(catalogue.queues_of(ME)) == []
 
 
 def test_the_answers_to_a_conditional_delete(catalogue: Catalogue) -> None:
@@ -427,6 +429,7 @@ def test_a_binding_is_known_from_both_ends(catalogue: Catalogue) -> None:
     assert catalogue.bindings_from("amq.direct") == []
     assert bind(catalogue, "amq.topic", "queue", "q", "a.#", extra=1) is not None
     assert len(catalogue.bindings()) == 2
+    assert catalogue.count_bindings() == 2
 
 
 def test_what_binding_refuses(catalogue: Catalogue) -> None:
