@@ -18,7 +18,6 @@ from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.resources import keep_memory_together, raise_file_limit
-from dispatchd.actors.rest import let_actors_rest
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.amqp.errors import AmqpError
@@ -216,7 +215,6 @@ def serve(config: Config) -> int:
     server = Server(config)
     server.start()
     GarbageCollection(lambda: server.system.ended).start()
-    let_actors_rest(server.system)
     kind = "compiled" if dispatchd.is_compiled() else "pure"
     logger.info("%d files and connections may be open at a time", most_files)
     logger.info(

@@ -62,14 +62,6 @@ class Restart(ActorMessage):
     reaches_quarantined: ClassVar[bool] = True
 
 
-@dataclass(frozen=True, slots=True)
-class Killed(ActorMessage):
-    """What an actor finds in its mailbox when its greenlet was killed while it waited there."""
-
-    cause: BaseException
-    reaches_quarantined: ClassVar[bool] = True
-
-
 # --- The way of a message: socket, channel, exchange, queue, channel, socket
 
 

@@ -13,18 +13,21 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, ClassVar, TypeVar, cast
 
-import gevent
 import pykka
-from pykka._envelope import Envelope
+from greenlet import getcurrent, greenlet
 from pykka.messages import _ActorStop
 
 from dispatchd.actors.failures import Failure, FailureHistory
-from dispatchd.actors.mailbox import DISMISSED, Mailbox
-from dispatchd.actors.messages import ActorMessage, Killed, Restart, Snapshot
+from dispatchd.actors.mailbox import Mailbox
+from dispatchd.actors.messages import ActorMessage, Restart, Snapshot
+from dispatchd.actors.turns import Turns
 
 logger = logging.getLogger(__name__)
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+LONGEST_TURN = 16
+"""Messages that an actor handles before it lets others have a turn, however many more wait for it."""
 
 RUNNING = "running"
 PAUSED = "paused"
@@ -53,10 +56,10 @@ class Ref(pykka.ActorRef["Actor"]):
 
     def tell(self, message: ActorMessage) -> None:
         """Put a message into the actor's mailbox; if it has stopped, refuse the message to whoever waits for it."""
-        if self.actor_stopped.is_set():
+        if self.mailbox.is_closed:
             message.refuse(f"{self.name} has stopped")
         else:
-            self.actor_inbox.put(Envelope(message))
+            self.mailbox.add(message)
 
 
 Telling = tuple[Ref, ActorMessage]
@@ -71,11 +74,11 @@ def tell_all(told: Sequence[Telling]) -> None:
 
 
 class System:
-    """All actors of one broker, by number: what the admin looks at from outside. Those `awake` have a greenlet."""
+    """All actors of one broker, by number: what the admin looks at from outside."""
 
     def __init__(self) -> None:
         self.actors: dict[int, Actor] = {}
-        self.awake: dict[int, Actor] = {}
+        self.turns = Turns()
         self.ended = 0
         self._numbers = count(1)
 
@@ -102,7 +105,6 @@ class Actor(pykka.Actor):
 
     # Python lets objects share the keys of their dictionaries up to 30; with these in it a queue's would take 1.7 KiB.
     __slots__ = (
-        "_handled_before",
         "_has_started",
         "busy",
         "failures",
@@ -123,7 +125,7 @@ class Actor(pykka.Actor):
     kind: ClassVar[str] = "actor"
     _handlers: ClassVar[dict[type, Callable[[Any, Any], Any]]] = {}
 
-    actor_inbox: Mailbox
+    actor_inbox: Mailbox  # type: ignore[assignment]  # which only Pykka's own loop would get envelopes from
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -136,6 +138,7 @@ class Actor(pykka.Actor):
 
     def __init__(self, system: System, name: str, parent: Ref | None) -> None:
         super().__init__()
+        self.actor_inbox = Mailbox(self, system.turns)
         self.name = name
         self.number = system.next_number()
         self._actor_ref = Ref(self)
@@ -150,8 +153,7 @@ class Actor(pykka.Actor):
         self.handling_since = 0.0
         self.is_answered = False
         self.parent_number = parent.number if parent is not None else None
-        self.greenlet: gevent.Greenlet[..., None] | None = None
-        self._handled_before = 0
+        self.greenlet: greenlet | None = None
         self._has_started = False
 
     @property
@@ -173,83 +175,68 @@ class Actor(pykka.Actor):
 
     @staticmethod
     def _create_actor_inbox() -> Any:
-        return Mailbox()
+        return None  # it has to know whose it is
 
     @staticmethod
     def _create_future() -> pykka.Future[Any]:
         return pykka.ThreadingFuture()
 
     def _start_actor_loop(self) -> None:
-        self._make_greenlet().start()
+        self.actor_inbox.begin()
 
-    def _wake(self, _woken: object) -> None:
-        """Called by the loop, when it is the turn of one that rests: as soon as of one whose greenlet waits."""
-        self._make_greenlet().switch()
+    @property
+    def title(self) -> str:
+        """What the greenlet is called on which the actor has its turn."""
+        return f"{self.kind} {self.name}"
 
-    def _make_greenlet(self) -> gevent.Greenlet[..., None]:
-        greenlet = self.greenlet = gevent.Greenlet(self._actor_loop)
-        greenlet.name = f"{self.kind} {self.name}"
-        greenlet.rawlink(self._loop_ended)
-        self.system.awake[self.number] = self
-        return greenlet
-
-    def _loop_ended(self, greenlet: object) -> None:
-        """A greenlet that was killed before it ran never comes to the mailbox: begin again."""
-        if greenlet is self.greenlet and not self.actor_stopped.is_set():
-            self._start_actor_loop()
-
-    def _actor_loop(self) -> None:
-        """Pykka's, but for actors that have nothing to do: these rest, and begin again when something comes.
-
-        A greenlet takes 7 KiB, which is more than all else of a queue without messages.
-        """
-        if not self._has_started:
-            self._has_started = True
-            self._actor_loop_setup()
-        if self.actor_inbox.has_next():
-            self._actor_loop_running()
-        del self.system.awake[self.number]
-        self.greenlet = None
-        if self.actor_stopped.is_set():
-            self._actor_loop_teardown()
-        else:
-            self.actor_inbox.call(self._wake)
-
-    def _actor_loop_running(self) -> None:
+    def take_turn(self) -> None:
+        """Handle some of what waits. It does what Pykka does in a loop on a thread of the actor's own."""
         inbox = self.actor_inbox
-        while not self.actor_stopped.is_set() and (envelope := inbox.get()) is not DISMISSED:
-            response = self._handle_receive(envelope.message)
-            if envelope.reply_to is not None:
-                envelope.reply_to.set(response)
+        self.greenlet = getcurrent()
+        try:
+            if not self._has_started:
+                self._has_started = True
+                self._actor_loop_setup()
+            for _ in range(LONGEST_TURN):
+                waiting = inbox.get()
+                if waiting is None:
+                    break
+                _, message, reply_to = waiting
+                if type(message) is _ActorStop:
+                    self._stop()
+                    self._actor_loop_teardown()
+                    break
+                answer = self.on_receive(message)
+                if reply_to is not None:
+                    reply_to.set(answer)
+                if not inbox:
+                    break
+        finally:
+            self.greenlet = None
+            inbox.turn_ended()
 
-    def dismiss_if_idle(self) -> None:
-        """Have the actor rest if it handled nothing since it was looked at last."""
-        if self.handled == self._handled_before:
-            self.actor_inbox.dismiss()
-        self._handled_before = self.handled
+    def _stop(self) -> None:
+        self.actor_inbox.is_closed = True
+        super()._stop()
 
     def _actor_loop_teardown(self) -> None:
         self.system.unregister(self)
-        for envelope in self.actor_inbox.drain():
-            if envelope.reply_to is not None:
-                envelope.reply_to.set(None)
-            elif not isinstance(envelope.message, _ActorStop | Killed):
-                self._refuse(envelope.message, f"{self.name} has stopped")
+        for _, message, reply_to in self.actor_inbox.drain():
+            if reply_to is not None:
+                reply_to.set(None)
+            elif not isinstance(message, _ActorStop):
+                self._refuse(message, f"{self.name} has stopped")
 
     def begin(self) -> Ref:
-        """Start the actor's greenlet; returns the actor's reference."""
+        """Let the actor start with its first turn; returns its reference."""
         self.system.register(self)
         self._start_actor_loop()
         return self.ref
 
     def end(self) -> None:
         """Stop after the message that is being handled: what waits in the mailbox is refused."""
-        if not self.actor_stopped.is_set():
-            self.actor_inbox.put_first(Envelope(_ActorStop()))
-
-    def _handle_receive(self, message: Any) -> Any:
-        """As Pykka's, which first looks for calls by way of its proxies: there are none."""
-        return self._stop() if type(message) is _ActorStop else self.on_receive(message)
+        if not self.actor_inbox.is_closed:
+            self.actor_inbox.add_first(_ActorStop())
 
     def on_receive(self, message: Any) -> Any:
         """Handle one message. Whatever happens, nothing is raised."""
@@ -276,7 +263,8 @@ class Actor(pykka.Actor):
         If the rest of its handler fails, it is for `restarted` to go on with that.
         """
         self.is_answered = True
-        tell_all(told)
+        for ref, message in told:
+            ref.tell(message)
 
     def _fail(self, message: Any, error: BaseException, *, may_repeat: bool = True) -> Any:
         """Go on after a failure. Returns what the handler did when the message was tried once more."""
@@ -339,11 +327,6 @@ class Actor(pykka.Actor):
         self.failures.forgive()
         self._restart()
 
-    @receives(Killed)
-    def on_killed(self, message: Killed) -> None:
-        """The greenlet was killed while it waited: a failure like any other, of this actor alone."""
-        raise RuntimeError(f"killed: {message.cause!r}")
-
     @receives(Snapshot)
     def on_snapshot(self, _message: Snapshot) -> dict[str, Any] | None:
         """What the admin shows of this actor; None if it can't tell. To look at a broken one does nothing to it."""
@@ -363,9 +346,9 @@ class Actor(pykka.Actor):
 
     @property
     def is_resting(self) -> bool:
-        """Whether nothing goes on in the actor, so that anybody may look at its state, and need not wake it up."""
+        """Whether nothing goes on in the actor, so that anybody may look at its state, and need not ask it."""
         inbox = self.actor_inbox
-        return self.greenlet is None and self._has_started and not inbox and inbox.permits is None
+        return self._has_started and not inbox.is_due and not inbox and inbox.permits is None
 
     def vitals(self) -> dict[str, Any]:
         """The actor's row in the admin, read from outside: it needs no help of the actor, which may be stuck."""

@@ -20,7 +20,7 @@ from dispatchd.actors import runtime
 from dispatchd.actors.runtime import Actor, Ref
 
 FOLDER = Path(dispatchd.actors.__file__).parent
-NO_STEPS = frozenset({"runtime.py", "mailbox.py", "failures.py", "messages.py"})
+NO_STEPS = frozenset({"runtime.py", "turns.py", "mailbox.py", "failures.py", "messages.py"})
 """What carries the others: that it does not fail is what the rest relies on."""
 TELLING = frozenset({"tell_all", "self.answered", "self.end"})
 TELLING_CODE: frozenset[CodeType] = frozenset(

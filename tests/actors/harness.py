@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 import gevent
 from gevent.event import Event
@@ -14,11 +14,10 @@ from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
-from pykka._envelope import Envelope
 
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.credentials import Credentials
-from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush, Killed
+from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush
 from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.queue import QueueActor
@@ -184,12 +183,19 @@ class Listener:
         return told
 
 
-def kill_greenlet(actor: Actor) -> None:
-    """Have the actor's greenlet killed; one that rests finds what it would have, had it been killed as it waited."""
+@dataclass(frozen=True, slots=True)
+class Poison(ActorMessage):
+    """Nobody understands it."""
+
+    reaches_quarantined: ClassVar[bool] = True
+
+
+def make_fail(actor: Actor) -> None:
+    """Have the actor fail: in the middle of what it waits for, else before it handles the next message."""
     if actor.greenlet is None:
-        actor.actor_inbox.put_first(Envelope(Killed(gevent.GreenletExit())))
+        actor.actor_inbox.add_first(Poison())
     else:
-        actor.greenlet.kill(block=False)
+        gevent.kill(actor.greenlet)
 
 
 def wait_until(condition: Callable[[], Any], describe: Callable[[], Any] = lambda: "") -> None:

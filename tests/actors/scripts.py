@@ -12,7 +12,7 @@ from typing import Any
 
 import gevent
 from actors.bookkeeper import Bookkeeper
-from actors.harness import WAIT_SECONDS, Client, World, kill_greenlet
+from actors.harness import WAIT_SECONDS, Client, World, make_fail
 from pamqp import commands as spec
 
 from dispatchd.actors import pressure
@@ -832,7 +832,7 @@ def attend(bench: Bench) -> Iterator[None]:
             if what == "look":
                 actor.ref.ask(Snapshot(), timeout=WAIT_SECONDS)
             elif what == "kill":
-                kill_greenlet(actor)
+                make_fail(actor)
             else:
                 actor.ref.tell(Restart())
             books.settle()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from actors.bookkeeper import Bookkeeper, Channel
 from actors.gated_store import GatedStore
-from actors.harness import World, kill_greenlet, wait_until
+from actors.harness import World, make_fail, wait_until
 from actors.invariants import check_all
 from pamqp import commands as spec
 from unit.store.batches import contents_of
@@ -139,7 +139,7 @@ def after(rig: Rig) -> None:
 
 
 def kill(actor: PersistenceActor) -> None:
-    kill_greenlet(actor)
+    make_fail(actor)
 
 
 def pause(actor: PersistenceActor) -> None:

@@ -4,25 +4,28 @@ import time
 from typing import Any
 
 import gevent
+import pykka
 import pytest
-from gevent.event import Event
 from pykka._envelope import Envelope
 
 from dispatchd.actors.mailbox import Mailbox
-from dispatchd.actors.messages import Killed
+from dispatchd.actors.turns import Turns
 
 
 class Receiver:
-    """Gets from a mailbox for ever, and keeps what it gets."""
+    """Takes everything out of its mailbox that comes, and keeps it."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    title = "receiver"
+
+    def __init__(self) -> None:
         self.got: list[Any] = []
-        self.greenlet = gevent.spawn(self._receive, mailbox)
+        self.mailbox = Mailbox(self, Turns())
+        self.mailbox.begin()
 
-    def _receive(self, mailbox: Mailbox) -> None:
-        while True:
-            message = mailbox.get().message
-            self.got.append(message)
+    def take_turn(self) -> None:
+        while (waiting := self.mailbox.get()) is not None:
+            self.got.append(waiting[1])
+        self.mailbox.turn_ended()
 
     def take(self) -> list[Any]:
         """What came since the last call, when all that can come has come."""
@@ -33,20 +36,20 @@ class Receiver:
 
 
 @pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
+def mailbox(receiver: Receiver) -> Mailbox:
+    return receiver.mailbox
 
 
 @pytest.fixture
-def receiver(mailbox: Mailbox) -> Receiver:
-    receiver = Receiver(mailbox)
+def receiver() -> Receiver:
+    receiver = Receiver()
     assert receiver.take() == []
     return receiver
 
 
 def fill(mailbox: Mailbox, *messages: Any) -> None:
     for message in messages:
-        mailbox.put(Envelope(message))
+        mailbox.add(message)
 
 
 def test_what_is_put_is_got_in_order(mailbox: Mailbox, receiver: Receiver) -> None:
@@ -63,12 +66,12 @@ def test_put_does_not_let_others_run(mailbox: Mailbox) -> None:
     assert others == []
 
 
-def test_what_is_there_is_got_without_letting_others_run(mailbox: Mailbox) -> None:
-    fill(mailbox, "a")
-    others: list[str] = []
-    gevent.spawn(others.append, "ran")
-    assert mailbox.get().message == "a"
-    assert others == []
+def test_what_pykka_puts_is_its_envelopes_content(mailbox: Mailbox) -> None:
+    future = pykka.ThreadingFuture[int]()
+    mailbox.put(Envelope("question", reply_to=future))
+    waiting = mailbox.get()
+    assert waiting is not None
+    assert waiting[1:] == ("question", future)
 
 
 def test_depth_and_peak(mailbox: Mailbox) -> None:
@@ -84,7 +87,7 @@ def test_depth_and_peak(mailbox: Mailbox) -> None:
 
 def test_age_of_the_oldest(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     assert mailbox.oldest_age() == 0.0
     fill(mailbox, "old")
     now[0] += 2
@@ -107,7 +110,7 @@ def test_looking_takes_nothing_away(mailbox: Mailbox) -> None:
 def test_draining_passes_a_closed_gate(mailbox: Mailbox) -> None:
     mailbox.pause()
     fill(mailbox, 1, 2)
-    assert [envelope.message for envelope in mailbox.drain()] == [1, 2]
+    assert [message for _, message, _ in mailbox.drain()] == [1, 2]
     assert mailbox.empty()
 
 
@@ -153,57 +156,18 @@ def test_pausing_after_a_wake_up_still_holds(mailbox: Mailbox, receiver: Receive
     assert receiver.take() == [1]
 
 
-def test_put_first_passes_others_and_a_closed_gate(mailbox: Mailbox, receiver: Receiver) -> None:
+def test_what_is_added_first_passes_others_and_a_closed_gate(mailbox: Mailbox, receiver: Receiver) -> None:
     mailbox.pause()
     fill(mailbox, 1, 2)
-    mailbox.put_first(Envelope("stop"))
+    mailbox.add_first("stop")
     assert receiver.take() == ["stop"]
     assert len(mailbox) == 2
 
 
-def test_a_kill_while_waiting_is_something_to_get(mailbox: Mailbox, receiver: Receiver) -> None:
-    receiver.greenlet.kill(block=False)
-    (killed,) = receiver.take()
-    assert isinstance(killed, Killed)
-    assert isinstance(killed.cause, gevent.GreenletExit)
+def test_before_the_owner_begins_nothing_is_got() -> None:
+    mailbox = Mailbox(receiver := Receiver.__new__(Receiver), Turns())
+    receiver.got, receiver.mailbox = [], mailbox
     fill(mailbox, 1)
+    assert receiver.take() == []
+    mailbox.begin()
     assert receiver.take() == [1]
-
-
-def test_a_timeout_while_waiting_is_something_to_get(mailbox: Mailbox) -> None:
-    with gevent.Timeout(0.001) as timeout:
-        message = mailbox.get().message
-    assert isinstance(message, Killed)
-    assert message.cause is timeout
-
-
-def test_a_kill_together_with_a_message_loses_nothing(mailbox: Mailbox, receiver: Receiver) -> None:
-    fill(mailbox, 1)
-    receiver.greenlet.kill(block=False)
-    fill(mailbox, 2)
-    got = receiver.take()
-    assert [message for message in got if not isinstance(message, Killed)] == [1, 2]
-    fill(mailbox, 3)
-    assert receiver.take() == [3]
-
-
-def test_a_kill_while_paused_leaves_what_waits(mailbox: Mailbox, receiver: Receiver) -> None:
-    mailbox.pause()
-    fill(mailbox, 1)
-    receiver.greenlet.kill(block=False)
-    (killed,) = receiver.take()
-    assert isinstance(killed, Killed)
-    mailbox.resume()
-    assert receiver.take() == [1]
-
-
-def test_wakes_for_what_another_greenlet_puts(mailbox: Mailbox) -> None:
-    got = Event()
-
-    def receive() -> None:
-        assert mailbox.get().message == "hello"
-        got.set()
-
-    gevent.spawn(receive)
-    gevent.spawn_later(0.001, fill, mailbox, "hello")
-    assert got.wait(5)

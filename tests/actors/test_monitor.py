@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from actors.harness import Listener, kill_greenlet, wait_until
+from actors.harness import Listener, make_fail, wait_until
 
 from dispatchd.actors import monitor
 from dispatchd.actors.messages import AlarmEnded, AlarmRaised
@@ -92,7 +92,7 @@ def test_what_cannot_be_measured_is_no_alarm_and_looked_at_again(rig: Rig) -> No
 def test_a_failure_does_not_end_the_watch(rig: Rig) -> None:
     for _ in range(3):
         rig.look_twice()
-        kill_greenlet(rig.monitor)
+        make_fail(rig.monitor)
     rig.look_twice()
     assert rig.monitor.restarts == 3
     rig.monitor.ref.tell(Measured(None))  # type: ignore[arg-type]  # whatever fails

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from actors.harness import Client, World, failing, kill_greenlet, wait_until
+from actors.harness import Client, World, failing, make_fail, wait_until
 from pamqp import commands as spec
 
 from dispatchd.actors import pager
@@ -237,7 +237,7 @@ def test_a_failing_queue_keeps_its_places(world: World, client: Client) -> None:
     bodies = fill(client, 60)
     queue = world.actor(QueueActor, "q")
     for _ in range(3):
-        kill_greenlet(queue)
+        make_fail(queue)
         world.settle()
     assert queue.restarts == 3
     assert get_all(client, 60) == bodies
@@ -298,7 +298,7 @@ def test_a_quarantined_store_still_reads(world: World, client: Client) -> None:
     world.flush()
     persistence = world.persistence
     for _ in range(6):
-        kill_greenlet(persistence)
+        make_fail(persistence)
         world.settle()
     assert persistence.is_quarantined
     assert get_all(client, 60) == bodies

@@ -7,7 +7,7 @@ from typing import Any
 
 import gevent
 import pytest
-from actors.harness import WAIT_SECONDS, Listener, failing, kill_greenlet, settle, wait_until
+from actors.harness import WAIT_SECONDS, Listener, failing, make_fail, settle, wait_until
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors import persistence, pressure
@@ -418,7 +418,7 @@ def test_a_failure_in_a_transaction(
 def test_a_failure_elsewhere_leaves_what_is_staged(start: Start, store: GatedStore, channel: Listener) -> None:
     actor = start()
     transaction = stage(actor, channel)
-    kill_greenlet(actor)
+    make_fail(actor)
     settle(actor.system)
     assert actor.failures.total == 1
     actor.ref.tell(CommitTransaction(transaction))
@@ -509,7 +509,7 @@ def test_killed_in_the_middle_of_a_commit(start: Start, store: GatedStore, chann
     add(actor, channel, 1)
     wait_until(lambda: store.begun)
     add(actor, channel, 2)
-    kill_greenlet(actor)
+    make_fail(actor)
     settle(actor.system)
     assert (actor.failures.total, channel.told) == (1, [])
     store.open_gate()
@@ -692,7 +692,7 @@ def test_an_add_that_fails_twice_is_refused(start: Start, store: GatedStore, cha
 
 def quarantine(actor: PersistenceActor) -> None:
     for _ in range(6):
-        kill_greenlet(actor)
+        make_fail(actor)
         settle(actor.system)
     assert actor.is_quarantined
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gevent
 import pytest
-from actors.harness import Client, World, kill_greenlet, wait_until
+from actors.harness import Client, World, make_fail, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pamqp import commands as spec
@@ -244,7 +244,7 @@ class Run:
 
     def _kill(self, kind: type[Actor]) -> None:
         for actor in self.world.actors(kind)[:1]:
-            kill_greenlet(actor)
+            make_fail(actor)
 
     def _settle_down(self) -> None:
         for actor in self.paused:

@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from actors.harness import Client, World, failing, kill_greenlet, wait_until
+from actors.harness import Client, World, failing, make_fail, wait_until
 from pamqp import commands as spec
 
 from dispatchd.actors.exchange import ExchangeActor
@@ -82,7 +82,7 @@ def test_quarantined_it_refuses_methods_and_messages_still_flow(world: World, cl
     declare(client, "q")
     vhost = world.actor(VhostActor)
     for _ in range(6):
-        kill_greenlet(vhost)
+        make_fail(vhost)
         world.settle()
     assert vhost.is_quarantined
     client.open_channel(2)

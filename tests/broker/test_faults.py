@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import gevent
 import pika
 import pytest
-from actors.harness import failing, kill_greenlet, wait_until
+from actors.harness import failing, make_fail, wait_until
 from broker.clients import Inbox, get, get_all, persistent, publish
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, NackError
@@ -141,7 +141,7 @@ def name(running: Broker, fresh: Callable[[str], str]) -> str:
 
 def kill(actor: Actor) -> None:
     failures = actor.failures.total
-    kill_greenlet(actor)
+    make_fail(actor)
     wait_until(lambda: actor.failures.total > failures)
 
 

@@ -10,12 +10,17 @@ from gevent.event import Event
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.messages import Restart
-from dispatchd.actors.runtime import Actor, System
+from dispatchd.actors.runtime import Actor, System, receives
 from dispatchd.web.debug import DebugServer, install_signal, stacks
 
 
 class QueueActor(Actor):
     kind = "queue"
+    event: Event
+
+    @receives(Restart)
+    def on_restart(self, _message: Restart) -> None:
+        stuck_here(self.event)
 
 
 @pytest.fixture
@@ -54,23 +59,23 @@ def group_of(name: str, text: str) -> str:
 
 def test_each_actor_is_there_by_name_with_its_stack() -> None:
     system = System()
-    refs = [QueueActor(system, name, None).begin() for name in ("orders", "invoices")]
-    for ref in refs:
-        ref.tell(Restart())  # without anything to do they would need no greenlet
     event = Event()
+    actors = [QueueActor(system, name, None) for name in ("orders", "invoices")]
+    for actor in actors:
+        actor.event = event
+        actor.begin().tell(Restart())  # without anything to do they would need no greenlet
     stuck = gevent.spawn(stuck_here, event)
     stuck.name = "stuck one"
     gevent.sleep(0)
     text = stacks()
     assert group_of("queue orders", text) == group_of("queue invoices", text)
-    assert "in _actor_loop" in group_of("queue orders", text)
+    assert "in take_turn" in group_of("queue orders", text)
     assert "in stuck_here" in group_of("stuck one", text)
     event.set()
     stuck.join(timeout=10)
-    for actor in list(system.actors.values()):
+    for actor in actors:
         actor.end()
         wait_for(actor.actor_stopped.is_set)
-    assert [ref for ref in refs if ref.is_alive()] == []
     text = stacks()
     assert "queue orders" not in text
     assert "stuck one" not in text
