@@ -38,6 +38,7 @@ class Config:
     coalesce_interval: float = 0.2  # the seed's
     log_level: str = "info"
     guest_from_anywhere: bool = False
+    admin_actions: bool = True
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
 
     # RabbitMQ's defaults of the same names, offered in connection.tune.
@@ -144,6 +145,14 @@ def _truth(value: object) -> bool:
     raise ValueError
 
 
+def _switch(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if value in ("on", "off"):
+        return value == "on"
+    raise ValueError
+
+
 _SOME_SIZE: Final = "a number of bytes, or one with a unit such as 512MiB or 1.5GB"
 _PORT: Final = "a whole number from 0 to 65535, where 0 is any free port"
 
@@ -213,6 +222,12 @@ OPTIONS: Final = (
         "true or false",
         "let guest log in from other machines too, as long as the file names no users",
         None,
+    ),
+    Option(
+        "admin-actions",
+        _switch,
+        "on or off",
+        "whether the admin may pause, step, restart and otherwise touch actors, or only look (default: on)",
     ),
 )
 USERS: Final = "users"

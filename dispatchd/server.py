@@ -14,12 +14,14 @@ from gevent.event import Event
 import dispatchd
 from dispatchd.actors.authenticator import may_log_in
 from dispatchd.actors.broker import BrokerActor
+from dispatchd.actors.controls import resume_all
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.resources import keep_memory_together, raise_file_limit
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
+from dispatchd.actors.vitals import look_at_vitals
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
 from dispatchd.garbage import GarbageCollection
@@ -28,8 +30,12 @@ from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
 from dispatchd.store.memory_store import MemoryStore
+from dispatchd.web.actor_actions import ActorActions
+from dispatchd.web.actor_trace import ActorTrace
+from dispatchd.web.actors import Actors
 from dispatchd.web.app import Section, make_app
 from dispatchd.web.debug import DebugServer, install_signal
+from dispatchd.web.guard import Guard
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
 from dispatchd.web.vhosts import Vhosts
@@ -90,7 +96,11 @@ class Server:
         self._listener = Listener(
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
         )
+        guard = Guard(are_actions_on=config.admin_actions)
         sections: list[Section] = [
+            Actors(self.system, guard),
+            ActorActions(self.system, guard),
+            ActorTrace(self.system, guard),
             Vhosts(self._broker_ref, self.system),
             Policies(self.system),
             Policies(self.system, of_operator=True),
@@ -139,6 +149,7 @@ class Server:
         """
         self._is_ready = False
         self._listener.stop()
+        resume_all(self.system)
         if not _done_within(CLOSE_SECONDS, self._broker_ref, Shutdown()):
             logger.warning("some connections did not close in time")
         is_flushed = _done_within(FLUSH_SECONDS, self._broker.persistence, Flush())
@@ -215,6 +226,7 @@ def serve(config: Config) -> int:
     server = Server(config)
     server.start()
     GarbageCollection(lambda: server.system.ended).start()
+    look_at_vitals(server.system)
     kind = "compiled" if dispatchd.is_compiled() else "pure"
     logger.info("%d files and connections may be open at a time", most_files)
     logger.info(

@@ -13,7 +13,11 @@ import gevent
 
 from dispatchd.actors.messages import ActorMessage
 from dispatchd.actors.runtime import Actor, Ref, System, receives
-from dispatchd.web.app import make_app
+from dispatchd.web.actor_actions import ActorActions
+from dispatchd.web.actor_trace import ActorTrace
+from dispatchd.web.actors import Actors
+from dispatchd.web.app import Section, make_app
+from dispatchd.web.guard import Guard
 from dispatchd.web.server import AdminServer
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"></td><script>document.title='owned'</script>"
@@ -131,9 +135,13 @@ def serving(
     authenticate: Callable[[str, bytes, str], bool] = lambda user, password, _peer: (user, password) == ("me", b"pass"),
     is_ready: Callable[[], bool] = lambda: True,
     overview: Callable[[], dict[str, Any]] = overview_facts,
+    *,
+    are_actions_on: bool = True,
 ) -> Iterator[AdminServer]:
     """Serve the admin of a system on a free port, and end the server and the actors afterwards."""
-    server = AdminServer(make_app(system, authenticate, is_ready, overview), "127.0.0.1", 0)
+    guard = Guard(are_actions_on=are_actions_on)
+    sections: list[Section] = [Actors(system, guard), ActorActions(system, guard), ActorTrace(system, guard)]
+    server = AdminServer(make_app(system, authenticate, is_ready, overview, sections), "127.0.0.1", 0)
     server.start()
     try:
         yield server

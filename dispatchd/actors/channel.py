@@ -13,6 +13,7 @@ from dispatchd.actors.messages import (
     Cancel,
     ChannelFailed,
     ChannelGone,
+    CloseChannel,
     Committed,
     ConsumerCancelled,
     Deliver,
@@ -383,6 +384,26 @@ class ChannelActor(ChannelMethods):
     def on_retire(self, _message: Retire) -> None:
         """The connection has forgotten this channel."""
         self.end()
+
+    @receives(CloseChannel)
+    def on_close_channel(self, message: CloseChannel) -> None:
+        """An operator closes the channel."""
+        self._fail_with(Unavailable(message.text))
+        self._advance()
+
+    def farewell(self, reason: str) -> CloseChannel:
+        """Its client gets a channel.close."""
+        return CloseChannel(reason)
+
+    def waits_for(self) -> str | None:
+        """What keeps it from going on with what its client sends."""
+        waiting = self._waiting_for
+        if isinstance(waiting, Request):
+            of = getattr(waiting.method, "queue", "") or getattr(waiting.method, "exchange", "")
+            return f"the answer to {m.method_name(waiting.method)}{f' of {of}' if of else ''}"
+        if self._committing is not None:
+            return "the end of its transaction"
+        return f"what was published before {m.method_name(waiting)} to be in queues" if waiting is not None else None
 
     def snapshot(self) -> dict[str, Any]:
         """The channel's row in the admin."""

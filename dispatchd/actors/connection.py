@@ -408,6 +408,20 @@ class ConnectionActor(Actor):
         name = self._client_properties.get("connection_name")
         return name if isinstance(name, str) else None
 
+    def farewell(self, reason: str) -> CloseConnection:
+        """Its client gets a connection.close."""
+        return CloseConnection(reason)
+
+    def waits_for(self) -> str | None:
+        """Who has to say something before it goes on."""
+        if self._state is AUTHENTICATING:
+            return "the authenticator"
+        if self._state is LEAVING:
+            return f"its {len(self._channels)} channels to let go" if self._channels else "its exclusive queues to go"
+        if self._state is CLOSING:
+            return "its client's close-ok"
+        return "queues to take what it published" if self._transport.waits_for_credit else None
+
     def snapshot(self) -> dict[str, Any]:
         """The connection's row in the admin."""
         transport = self._transport

@@ -6,9 +6,9 @@ happens in the thread of the loop, so a deque is enough.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from itertools import islice
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
     from dispatchd.actors.turns import Turns, TurnTaker
 
-Waiting: TypeAlias = "tuple[float, Any, pykka.Future[Any] | None]"
-"""When it came (`perf_counter`), the message, and who wants an answer."""
+Waiting: TypeAlias = "tuple[int, Any, pykka.Future[Any] | None]"
+"""When it came (`perf_counter_ns`), the message, and who wants an answer."""
 
 
 class Mailbox:
     """Messages in the order of their arrival, and the gate that lets them through.
 
-    `peak` is the largest depth so far. `permits` is None while the gate is open, else how many messages may still
-    pass: 0 is paused. `is_due` while its owner is in line for a turn, or has it, or has not begun. One that `is_closed`
-    is of an owner that has stopped.
+    `peak` is the largest depth since somebody set it back. `permits` is None while the gate is open, else how many
+    messages may still pass: 0 is paused. `is_due` while its owner is in line for a turn, or has it, or has not begun.
+    One that `is_closed` is of an owner that has stopped.
     """
 
     __slots__ = ("_owner", "_turns", "_waiting", "is_closed", "is_due", "peak", "permits")
@@ -50,7 +50,7 @@ class Mailbox:
     def add(self, message: Any, reply_to: pykka.Future[Any] | None = None) -> None:
         """Append a message, and who wants an answer; never blocks and never switches to another greenlet."""
         waiting = self._waiting
-        waiting.append((time.perf_counter(), message, reply_to))
+        waiting.append((perf_counter_ns(), message, reply_to))
         if len(waiting) > self.peak:
             self.peak = len(waiting)
         if not self.is_due and self.permits != 0:
@@ -59,7 +59,7 @@ class Mailbox:
 
     def add_first(self, message: Any) -> None:
         """Put a message before all others and open the gate for it: how a paused actor can still be stopped."""
-        self._waiting.appendleft((time.perf_counter(), message, None))
+        self._waiting.appendleft((perf_counter_ns(), message, None))
         if self.permits is not None:
             self.permits += 1
         self._call()
@@ -101,9 +101,17 @@ class Mailbox:
         """The oldest `count` messages, left where they are."""
         return [message for _, message, _ in islice(self._waiting, count)]
 
+    def oldest(self, count: int) -> list[Waiting]:
+        """The oldest `count` of what waits, left where they are."""
+        return list(islice(self._waiting, count))
+
+    def take_out(self) -> Waiting | None:
+        """Remove and return the oldest, whatever the gate says; None if there is none."""
+        return self._waiting.popleft() if self._waiting else None
+
     def oldest_age(self) -> float:
         """Seconds that the oldest message has waited; 0.0 when none does."""
-        return time.perf_counter() - self._waiting[0][0] if self._waiting else 0.0
+        return (perf_counter_ns() - self._waiting[0][0]) / 1e9 if self._waiting else 0.0
 
     def pause(self) -> None:
         """Close the gate: what arrives is kept, nothing passes."""

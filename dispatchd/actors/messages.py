@@ -44,6 +44,34 @@ class ActorMessage:
     def refuse(self, reason: str) -> None:
         """Tell whoever waits for an answer that there will be none. By default nobody waits."""
 
+    def replayed(self) -> ActorMessage | None:
+        """What an operator tells the actor again after this was refused to whoever waited for it; None: nothing.
+
+        By default the message itself if nobody waited: who was told may have done something about it meanwhile.
+        """
+        return self if type(self).refuse is ActorMessage.refuse else None
+
+
+class Nobody:
+    """Stands in for the reference of an actor that waits for an answer: nothing depends on it any more."""
+
+    name = "nobody"
+    number = 0
+
+    def tell(self, message: ActorMessage) -> None:
+        """Take no notice."""
+
+    def is_alive(self) -> bool:
+        """Whether it is there."""
+        return False
+
+
+def _told_by_nobody(publishing: Publishing) -> Publishing:
+    """The same publishing, in a replay: whoever published it was told that it was refused."""
+    again = type(publishing)(Nobody(), publishing.messages, 0, confirm=False)
+    again.death = publishing.death
+    return again
+
 
 # --- Everybody
 
@@ -59,6 +87,14 @@ class Snapshot(ActorMessage):
 class Restart(ActorMessage):
     """An operator wants a new state, and an end of quarantine."""
 
+    reaches_quarantined: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine(ActorMessage):
+    """An operator wants the actor to take no more messages than one that failed too often, and gives a reason."""
+
+    reason: str
     reaches_quarantined: ClassVar[bool] = True
 
 
@@ -89,6 +125,9 @@ class Route(ActorMessage):
             publishing.trace.tap.published(publishing.messages, publishing.trace)
         publishing.channel.tell(Routed(publishing, refused=self.messages))
 
+    def replayed(self) -> Route:
+        return Route(_told_by_nobody(self.publishing), self.messages)
+
 
 @dataclass(frozen=True, slots=True)
 class Routed(ActorMessage):
@@ -111,6 +150,9 @@ class Enqueue(ActorMessage):
 
     def refuse(self, reason: str) -> None:
         self.publishing.channel.tell(Accepted(self.publishing, refused=self.messages))
+
+    def replayed(self) -> Enqueue:
+        return Enqueue(_told_by_nobody(self.publishing), self.messages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +285,9 @@ class Request(ActorMessage):
 
     def refuse(self, reason: str) -> None:
         self.reply_to.tell(Denied(self, Unavailable(reason)))
+
+    def replayed(self) -> Request:
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,6 +510,13 @@ class ChannelGone(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class CloseChannel(ActorMessage):
+    """Admin to channel: close it with 541 and this text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class CloseConnection(ActorMessage):
     """Broker or admin to connection: close it with 320 CONNECTION_FORCED and this text, if it is in this vhost."""
 
@@ -565,6 +617,9 @@ class Add(ActorMessage):
         if self.publishing is not None:
             refused = [entry.message for entry in self.entries]
             self.publishing.channel.tell(Committed([self.publishing], refused))
+
+    def replayed(self) -> Add:
+        return Add(self.queue_id, self.entries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -703,6 +758,9 @@ class Define(ActorMessage):
     def refuse(self, reason: str) -> None:
         if self.then is not None:
             self.then[1].refuse(reason)
+
+    def replayed(self) -> Define:
+        return Define(self.records, self.dropped_queues)
 
 
 @dataclass(frozen=True, slots=True)

@@ -442,6 +442,14 @@ class PersistenceActor(Actor):
         """What is published is refused now, so nobody needs to wait."""
         self.pressure.update(0, 0)
 
+    def waits_for(self) -> str | None:
+        """What its native threads do for it, or when it tries again."""
+        if self._running is not None:
+            return "the disk, to end a commit"
+        if self._is_pausing:
+            return "the next try to write"
+        return "the disk, to read" if self._reading is not None else None
+
     def snapshot(self) -> dict[str, Any]:
         """The persistence actor's row in the admin."""
         return {

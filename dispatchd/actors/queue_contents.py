@@ -276,6 +276,10 @@ class QueueContents(Actor):
         elif isinstance(message, Subscribe):
             self._queue.remove_consumer(message.consumer)
 
+    def waits_for(self) -> str | None:
+        """What it needs before it can answer."""
+        return "persistence, to read what somebody wants to get" if self._waiting_gets else None
+
     def figures(self) -> dict[str, Any]:
         """What the overview adds up: a row takes ten times as long, and there may be 100,000."""
         queue = self._queue

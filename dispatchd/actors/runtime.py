@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Any, ClassVar, TypeVar, cast
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 import pykka
 from greenlet import getcurrent, greenlet
 from pykka.messages import _ActorStop
 
-from dispatchd.actors.failures import Failure, FailureHistory
+from dispatchd.actors import vitals
+from dispatchd.actors.failures import ANSWERED, REFUSED, REPEATED, Failure, FailureHistory, FailureLog
 from dispatchd.actors.mailbox import Mailbox
-from dispatchd.actors.messages import ActorMessage, Restart, Snapshot
+from dispatchd.actors.messages import ActorMessage, Quarantine, Restart, Snapshot
 from dispatchd.actors.turns import Turns
+from dispatchd.actors.vitals import SLOW_NS
+
+if TYPE_CHECKING:
+    from dispatchd.actors.controls import Pause
+    from dispatchd.actors.vitals import Window
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +37,9 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 LONGEST_TURN = 16
 """Messages that an actor handles before it lets others have a turn, however many more wait for it."""
+
+HANDLED = "handled"
+FAILED = "failed"
 
 RUNNING = "running"
 PAUSED = "paused"
@@ -73,12 +85,36 @@ def tell_all(told: Sequence[Telling]) -> None:
         ref.tell(message)
 
 
+SLOW_HANDLERS = 100
+"""The last ones, which are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlowHandler:
+    """A message whose handling took longer than it should, with all that it waited for. `at` is Unix time."""
+
+    at: float
+    actor: int
+    kind: str
+    name: str
+    message_type: str
+    took_ms: float
+
+
 class System:
-    """All actors of one broker, by number: what the admin looks at from outside."""
+    """All actors of one broker, by number: what the admin looks at from outside.
+
+    Those `measured` did something in the last minute; who is in `pauses` will go on by itself or is told to.
+    """
 
     def __init__(self) -> None:
         self.actors: dict[int, Actor] = {}
+        self.measured: dict[int, Actor] = {}
+        self.pauses: dict[int, Pause] = {}
         self.turns = Turns()
+        self.failures = FailureLog()
+        self.slow: deque[SlowHandler] = deque(maxlen=SLOW_HANDLERS)
+        self.slow_total = 0
         self.ended = 0
         self._numbers = count(1)
 
@@ -94,19 +130,30 @@ class System:
         """Forget an actor that has stopped."""
         if self.actors.pop(actor.number, None) is not None:
             self.ended += 1
+            self.measured.pop(actor.number, None)
+            if (pause := self.pauses.pop(actor.number, None)) is not None:
+                pause.cancel()
+
+    def was_slow(self, actor: Actor, message: Any, took_ns: int) -> None:
+        """A handler took long."""
+        self.slow_total += 1
+        name = type(message).__name__
+        self.slow.append(SlowHandler(time.time(), actor.number, actor.kind, actor.name, name, took_ns / 1e6))
 
 
 class Actor(pykka.Actor):
     """An actor with a name, a parent, handlers by message type, and figures that are read from outside.
 
-    Subclasses mark their handlers with `@receives(MessageType)` and may override `restarted`, `quarantined`, `revived`
-    and `on_stop`.
+    Subclasses mark their handlers with `@receives(MessageType)` and may override `restarted`, `quarantined`, `on_stop`,
+    `farewell` and `waits_for`.
     """
 
     # Python lets objects share the keys of their dictionaries up to 30; with these in it a queue's would take 1.7 KiB.
     __slots__ = (
         "_has_started",
-        "busy",
+        "_quarantined_for",
+        "began_at",
+        "busy_ns",
         "failures",
         "greenlet",
         "handled",
@@ -114,12 +161,17 @@ class Actor(pykka.Actor):
         "handling_since",
         "is_answered",
         "is_quarantined",
+        "is_restarting",
         "name",
         "number",
+        "outcome",
         "parent",
         "parent_number",
+        "past",
         "restarts",
         "system",
+        "traced_by",
+        "window",
     )
 
     kind: ClassVar[str] = "actor"
@@ -146,14 +198,21 @@ class Actor(pykka.Actor):
         self.parent = parent
         self.failures = FailureHistory()
         self.handled = 0
-        self.busy = 0.0
+        self.busy_ns = 0
+        self.window: Window | None = None
+        self.past: Window | None = None
+        self.traced_by: Callable[[type, int, int, str], object] | None = None
+        self.began_at = perf_counter_ns()
         self.restarts = 0
         self.is_quarantined = False
+        self.is_restarting = False
         self.handling: Any = None
-        self.handling_since = 0.0
+        self.handling_since = 0
         self.is_answered = False
+        self.outcome = HANDLED
         self.parent_number = parent.number if parent is not None else None
         self.greenlet: greenlet | None = None
+        self._quarantined_for = ""
         self._has_started = False
 
     @property
@@ -197,16 +256,19 @@ class Actor(pykka.Actor):
             if not self._has_started:
                 self._has_started = True
                 self._actor_loop_setup()
+            started = perf_counter_ns()
             for _ in range(LONGEST_TURN):
                 waiting = inbox.get()
                 if waiting is None:
                     break
-                _, message, reply_to = waiting
+                put_at, message, reply_to = waiting
                 if type(message) is _ActorStop:
                     self._stop()
                     self._actor_loop_teardown()
                     break
+                self.handling_since = started
                 answer = self.on_receive(message)
+                started = self._note(message, put_at, started)
                 if reply_to is not None:
                     reply_to.set(answer)
                 if not inbox:
@@ -240,22 +302,46 @@ class Actor(pykka.Actor):
 
     def on_receive(self, message: Any) -> Any:
         """Handle one message. Whatever happens, nothing is raised."""
-        started = time.perf_counter()
-        self.handling, self.handling_since, self.is_answered = message, started, False
+        self.handling, self.is_answered, self.outcome = message, False, HANDLED
         try:
             handler = self._handlers.get(type(message))
             if handler is None:
                 raise TypeError(f"a {self.kind} does not understand {message!r}")
             if self.is_quarantined and not message.reaches_quarantined:
+                self.outcome = REFUSED
                 message.refuse(self._quarantine_reason())
                 return None
             return handler(self, message)
         except BaseException as error:  # noqa: BLE001 - gevent.Timeout and GreenletExit would stop every actor
+            self.outcome = FAILED
             return self._fail(message, error)
         finally:
             self.handling = None
-            self.handled += 1
-            self.busy += time.perf_counter() - started
+
+    def _note(self, message: Any, put_at: int, started: int) -> int:
+        """A message was handled: note how long it had waited, and took. Returns when that was."""
+        ended = perf_counter_ns()
+        took, waited, message_type = ended - started, started - put_at, type(message)
+        window = self.window or self.open_window()
+        self.handled += 1
+        self.busy_ns += took
+        window.waits[waited.bit_length()] += 1
+        figures = window.types.get(message_type) or window.figures_of(message_type)
+        figures.takes[took.bit_length()] += 1
+        figures.time += took
+        if took > figures.longest:
+            figures.longest = took
+        if took > SLOW_NS:
+            self.system.was_slow(self, message, took)
+        if self.traced_by is not None:
+            self.traced_by(message_type, waited, took, self.outcome)
+        return ended
+
+    def open_window(self) -> Window:
+        """Begin to note what the actor does in the half minute that has begun."""
+        self.window = window = vitals.Window(self)
+        self.system.measured[self.number] = self
+        return window
 
     def answered(self, told: Sequence[Telling] = ()) -> None:
         """Tell all of this: from now on the message that is being handled is neither refused nor repeated.
@@ -268,17 +354,24 @@ class Actor(pykka.Actor):
 
     def _fail(self, message: Any, error: BaseException, *, may_repeat: bool = True) -> Any:
         """Go on after a failure. Returns what the handler did when the message was tried once more."""
-        failure = Failure.of(self.name, message, error)
+        repeats = may_repeat and not self.is_answered and getattr(message, "is_repeatable", False)
+        fate = ANSWERED if self.is_answered else REPEATED if repeats else REFUSED
+        failure = self._note_failure(message, error, fate)
         too_many = self.failures.add(failure, time.monotonic())
         logger.error("%s %s failed: %s\n%s", self.kind, self.name, failure.error, failure.traceback)
-        repeats = may_repeat and not self.is_answered and getattr(message, "is_repeatable", False)
-        if not repeats and not self.is_answered:
+        if fate == REFUSED:
             self._refuse(message, f"{self.kind} {self.name} failed: {failure.error}")
         if too_many:
-            self._quarantine()
+            self._quarantine_for_failures()
         else:
             self._restart()
         return self._repeat(message) if repeats else None
+
+    def _note_failure(self, message: Any, error: BaseException, fate: str) -> Failure:
+        failure = Failure.of(self.name, message, error, fate, kind=self.kind, actor_number=self.number)
+        self.system.failures.add(failure)
+        (self.window or self.open_window()).figures_of(type(message)).failures += 1
+        return failure
 
     def _repeat(self, message: Any) -> Any:
         """The new state may manage what the old one could not."""
@@ -295,24 +388,31 @@ class Actor(pykka.Actor):
 
     def _restart(self) -> None:
         self.restarts += 1
+        self.is_restarting = True
         try:
             self.restarted()
         except BaseException as error:
-            self.failures.add(Failure.of(self.name, "restart", error), time.monotonic())
+            self.failures.add(self._note_failure("restart", error, ANSWERED), time.monotonic())
             logger.exception("%s %s could not be restarted", self.kind, self.name)
-            self._quarantine()
+            self._quarantine_for_failures()
+        finally:
+            self.is_restarting = False
 
-    def _quarantine(self) -> None:
+    def _quarantine_for_failures(self) -> None:
+        last = self.failures.last
+        self._quarantine(f"after repeated failures: {last.error if last else 'unknown'}")
+
+    def _quarantine(self, why: str) -> None:
         self.is_quarantined = True
-        logger.error("%s %s is quarantined: it failed too often", self.kind, self.name)
+        self._quarantined_for = why
+        logger.error("%s", self._quarantine_reason())
         try:
             self.quarantined(self._quarantine_reason())
         except BaseException:
             logger.exception("%s %s could not say goodbye", self.kind, self.name)
 
     def _quarantine_reason(self) -> str:
-        last = self.failures.last
-        return f"{self.kind} {self.name} is quarantined after repeated failures: {last.error if last else 'unknown'}"
+        return f"{self.kind} {self.name} is quarantined {self._quarantined_for}"
 
     def restarted(self) -> None:
         """Build a new state after a failure; the reference and the mailbox stay. Raising means quarantine."""
@@ -326,6 +426,20 @@ class Actor(pykka.Actor):
         self.is_quarantined = False
         self.failures.forgive()
         self._restart()
+
+    @receives(Quarantine)
+    def on_quarantine(self, message: Quarantine) -> None:
+        """An operator's quarantine."""
+        if not self.is_quarantined:
+            self._quarantine(message.reason)
+
+    def farewell(self, _reason: str) -> ActorMessage | None:
+        """What makes the actor end in good order, with this reason for whoever relies on it; None if nothing does."""
+        return None
+
+    def waits_for(self) -> str | None:
+        """For whom or what it waits before it goes on with something. It is called from outside, and only looks."""
+        return None
 
     @receives(Snapshot)
     def on_snapshot(self, _message: Snapshot) -> dict[str, Any] | None:
@@ -352,20 +466,4 @@ class Actor(pykka.Actor):
 
     def vitals(self) -> dict[str, Any]:
         """The actor's row in the admin, read from outside: it needs no help of the actor, which may be stuck."""
-        last = self.failures.last
-        running = time.perf_counter() - self.handling_since if self.handling is not None else 0.0
-        return {
-            "id": self.number,
-            "kind": self.kind,
-            "name": self.name,
-            "parent": self.parent_number,
-            "state": self.state,
-            "mailbox_depth": len(self.actor_inbox),
-            "mailbox_peak": self.actor_inbox.peak,
-            "oldest_ms": round(self.actor_inbox.oldest_age() * 1000, 3),
-            "handled": self.handled,
-            "busy_ms": round((self.busy + running) * 1000, 3),
-            "failures": self.failures.total,
-            "restarts": self.restarts,
-            "last_failure": last.summary() if last else None,
-        }
+        return vitals.vitals(self)

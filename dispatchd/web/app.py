@@ -11,16 +11,15 @@ from typing import Any, Protocol
 
 import bottle
 
-from dispatchd.actors.runtime import Actor, System
+from dispatchd.actors.runtime import System
 from dispatchd.web.answers import answer_json, answer_text
 from dispatchd.web.auth import CHALLENGE, basic_credentials
 from dispatchd.web.encoding import json_list, plain
-from dispatchd.web.requests import name_filter
+from dispatchd.web.requests import USER, name_filter
 from dispatchd.web.snapshots import Snapshots, actor_totals
 
 STATIC_FOLDER = Path(__file__).parent / "static"
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
-MAILBOX_HEAD = 20
 
 # Where a list is, and the kind of actor that its rows are asked of.
 LISTS = {"connections": "connection", "channels": "channel", "exchanges": "exchange", "queues": "queue"}
@@ -32,7 +31,10 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-ERROR_NAMES = {401: "not_authorized", 404: "not_found", 405: "method_not_allowed", 503: "unavailable"}
+ERROR_NAMES = {
+    401: "not_authorized", 403: "access_refused", 404: "not_found", 405: "method_not_allowed", 409: "conflict",
+    503: "unavailable",
+}  # fmt: skip
 
 Authenticate = Callable[[str, bytes, str], bool]
 
@@ -68,6 +70,7 @@ class Admin:
         peer = bottle.request.environ.get("REMOTE_ADDR", "")
         if credentials is None or not self._authenticate(*credentials, peer):
             raise bottle.HTTPError(401, "Login with a name and password of a user of this broker")
+        bottle.request.environ[USER] = credentials[0]
 
     def live(self) -> str:
         """Answer as long as the process answers at all."""
@@ -113,29 +116,6 @@ class Admin:
         """What the actors of one kind tell of themselves."""
         return answer_json(json_list(self._snapshots.of_kind(kind)))
 
-    def actors(self) -> str:
-        """The vitals of all actors, read from outside: whoever is stuck is in it."""
-        return answer_json(json_list(actor.vitals() for actor in list(self._system.actors.values())))
-
-    def actor(self, number: int) -> str:
-        """Everything about one actor: vitals, what it does, what waits, its snapshot, and the failures kept of it."""
-        actor = self._system.actors.get(number)
-        rows = self._snapshots.of([actor]) if actor is not None else []
-        if actor is None or not rows:
-            raise bottle.HTTPError(404, f"There is no actor {number}")
-        return answer_json(json.dumps({**actor.vitals(), **inside(actor), "snapshot": rows[0]}, allow_nan=False))
-
-
-def inside(actor: Actor) -> dict[str, Any]:
-    """What can be seen of an actor from outside beyond its vitals: types of messages, never their content."""
-    busy_for = time.perf_counter() - actor.handling_since if actor.handling is not None else 0.0
-    return {
-        "handling": type(actor.handling).__name__ if actor.handling is not None else None,
-        "handling_ms": round(busy_for * 1000, 3),
-        "mailbox_head": [type(message).__name__ for message in actor.actor_inbox.peek(MAILBOX_HEAD)],
-        "kept_failures": [failure.summary() for failure in reversed(actor.failures.kept)],
-    }
-
 
 def answer_error(error: Any) -> str:
     """Say in JSON what was wrong: `error` is a name for programs, `reason` a sentence for people."""
@@ -180,8 +160,6 @@ def make_app(
     app.get("/", callback=admin.page)
     app.get("/static/<name>", callback=admin.static)
     app.get("/api/overview", callback=admin.overview)
-    app.get("/api/actors", callback=admin.actors)
-    app.get("/api/actors/<number:int>", callback=admin.actor)
     for path, kind in LISTS.items():
         app.get(f"/api/{path}", callback=partial(admin.rows, kind))
     for section in sections:

@@ -15,6 +15,9 @@ from dispatchd.actors.runtime import Ref
 from dispatchd.amqp.errors import AccessRefused, AmqpError, NotFound, PreconditionFailed
 
 ORDER_SECONDS = 10.0
+MOST_DIGITS = 15
+USER = "dispatchd.user"
+"""Where the environment of a request has the name of who makes it."""
 
 _STATUS: dict[type[AmqpError], int] = {NotFound: 404, AccessRefused: 403, PreconditionFailed: 400}
 
@@ -62,6 +65,21 @@ def truth_of_body(body: dict[str, Any], key: str) -> bool | None:
     if value in ("true", "false"):
         return bool(value == "true")
     raise bottle.HTTPError(400, f"{key} is {value!r}, expected true or false")
+
+
+def number_of_query(key: str, default: int, most: int | None = None) -> int:
+    """The whole number at `key` of the query, 0 or more, of which `most` is taken. Raises 400 for another text."""
+    text = bottle.request.query.getunicode(key, "")
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
+        raise bottle.HTTPError(400, f"{key} is {text!r}, expected a whole number")
+    return int(text) if most is None else min(int(text), most)
+
+
+def words_of_query(key: str) -> list[str]:
+    """The words at `key` of the query, with commas between them."""
+    return [word for word in bottle.request.query.getunicode(key, "").split(",") if word]
 
 
 @contextmanager

@@ -15,6 +15,8 @@ REQUEST_SECONDS = 20.0
 SOCKET_SECONDS = 30.0  # longer: it matters only where a request's deadline was met and the client still does not read
 BODY_OCTETS = 64 * 1024
 STOP_SECONDS = 0.5
+LIFT_DEADLINE = "dispatchd.lift_deadline"
+"""Where the environment of a request has what its handler calls to serve it for longer, as a stream needs."""
 
 
 class Handler(WSGIHandler):
@@ -27,7 +29,7 @@ class Handler(WSGIHandler):
 
     def handle_one_request(self) -> Any:
         """Serve one request; ends the connection if it takes, with the wait for it, more than REQUEST_SECONDS."""
-        deadline = gevent.Timeout.start_new(REQUEST_SECONDS)
+        deadline = self._deadline = gevent.Timeout.start_new(REQUEST_SECONDS)
         try:
             return super().handle_one_request()
         except gevent.Timeout as expired:
@@ -48,6 +50,7 @@ class Handler(WSGIHandler):
         """Leave the path as it was sent: a `%2F` in it belongs to a name, and is not what divides segments."""
         environ: dict[str, Any] = super().get_environ()
         environ["PATH_INFO"] = str(self.path).partition("?")[0]
+        environ[LIFT_DEADLINE] = self._deadline.close
         return environ
 
     def handle_error(self, t: Any, v: Any, tb: Any) -> None:

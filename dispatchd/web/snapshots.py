@@ -20,7 +20,7 @@ import gevent
 import pykka
 
 from dispatchd.actors.messages import Snapshot
-from dispatchd.actors.runtime import Actor, System
+from dispatchd.actors.runtime import PAUSED, QUARANTINED, Actor, System
 from dispatchd.web.encoding import ROWS_PER_TURN, plain
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 SNAPSHOT_MS = 250
 LEAST_MS = 5
 """What actors have to answer in when others have used all of that up."""
+HELD = frozenset({PAUSED, QUARANTINED})
+SHOWN_HELD = 20
 ACTORS_PER_TURN = 1000
 """Of which little is to be seen: so many take a millisecond."""
 LATE = f"did not answer in {SNAPSHOT_MS} ms"
@@ -165,11 +167,14 @@ def actor_totals(system: System) -> Row:
     states: Counter[str] = Counter()
     sums: Counter[str] = Counter(total=0, mailbox_depth=0, failures=0, restarts=0)
     deepest: Actor | None = None
+    held: list[Row] = []
     for number, actor in enumerate(list(system.actors.values()), start=1):
         states[actor.state] += 1
         sums["total"] += 1
         sums["failures"] += actor.failures.total
         sums["restarts"] += actor.restarts
+        if actor.state in HELD and len(held) < SHOWN_HELD:
+            held.append(_held(actor))
         if depth := len(actor.actor_inbox):
             sums["mailbox_depth"] += depth
             if deepest is None or depth > len(deepest.actor_inbox):
@@ -179,5 +184,20 @@ def actor_totals(system: System) -> Row:
     return {
         **sums,
         **{state: states[state] for state in ("running", "paused", "quarantined")},
+        "slow_handlers": system.slow_total,
+        "held": held,
         "deepest": deepest.vitals() if deepest is not None else None,
+    }
+
+
+def _held(actor: Actor) -> Row:
+    """One that handles nothing for now: every page says so."""
+    pause = actor.system.pauses.get(actor.number)
+    left = pause.left() if pause is not None else None
+    return {
+        "id": actor.number,
+        "kind": actor.kind,
+        "name": actor.name,
+        "state": actor.state,
+        "resumes_in_ms": round(left * 1000) if left is not None else None,
     }

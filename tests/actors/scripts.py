@@ -26,12 +26,14 @@ from dispatchd.actors.messages import (
     ActorMessage,
     AlarmEnded,
     AlarmRaised,
+    CloseChannel,
     Committed,
     CommitTransaction,
     Drained,
     Flush,
     LookForOverdue,
     Mark,
+    Quarantine,
     Released,
     Restart,
     ReviewCredit,
@@ -797,9 +799,12 @@ def close_and_come_again(bench: Bench) -> Iterator[None]:
         if channel.parent is books.transport.connection:
             channel.ref.tell(LookForOverdue())
     books.settle()
-    strangers = [Client(bench.world).open().open_channel() for _ in range(3)] if not _has_failed(bench) else []
+    strangers = [Client(bench.world).open().open_channel() for _ in range(4)] if not _has_failed(bench) else []
     for stranger, bad in zip(strangers, (spec.Channel.Open(), spec.Basic.Ack(99), spec.Basic.Publish()), strict=False):
         stranger.send(1, bad)
+    for channel in bench.world.actors(ChannelActor):
+        if strangers and channel.parent is strangers[-1].connection:
+            channel.ref.tell(CloseChannel("an operator closes it"))
     books.settle()
     for stranger in strangers:
         stranger.disconnect()
@@ -827,13 +832,15 @@ def attend(bench: Bench) -> Iterator[None]:
     bench.order(DefineVhost("/", tracing=True))
     books.confirmed()
     yield
-    for what in ("look", "kill", "restart"):
+    for what in ("look", "kill", "restart", "quarantine"):
         for actor in _one_of_each_kind(bench):
             if what == "look":
                 actor.ref.ask(Snapshot(), timeout=WAIT_SECONDS)
             elif what == "kill":
                 make_fail(actor)
-            else:
+            elif what == "quarantine" and not isinstance(actor, ChannelActor | ConnectionActor):
+                actor.ref.tell(Quarantine("by an operator"))
+            elif what == "restart":
                 actor.ref.tell(Restart())
             books.settle()
             _revive(bench)
@@ -870,4 +877,4 @@ def shut_down(bench: Bench) -> Iterator[None]:
 NEVER_TOLD = {
     (ScratchActor, message): "no part of a transaction is for the scratch store"
     for message in (Stage, CommitTransaction, Mark)
-}
+} | {(kind, Quarantine): "operators stop it instead" for kind in (ConnectionActor, ChannelActor)}

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import gevent
@@ -8,6 +7,7 @@ import pykka
 import pytest
 from pykka._envelope import Envelope
 
+from dispatchd.actors import mailbox as mailbox_module
 from dispatchd.actors.mailbox import Mailbox
 from dispatchd.actors.turns import Turns
 
@@ -87,7 +87,7 @@ def test_depth_and_peak(mailbox: Mailbox) -> None:
 
 def test_age_of_the_oldest(mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(mailbox_module, "perf_counter_ns", lambda: int(now[0] * 1e9))
     assert mailbox.oldest_age() == 0.0
     fill(mailbox, "old")
     now[0] += 2

@@ -37,8 +37,9 @@ from dispatchd.web.server import BODY_OCTETS, AdminServer
 from dispatchd.web.snapshots import FAILED, LATE, Snapshots
 
 VITALS = {
-    "id", "kind", "name", "parent", "state", "mailbox_depth", "mailbox_peak", "oldest_ms", "handled", "busy_ms",
-    "failures", "restarts", "last_failure",
+    "id", "kind", "name", "parent", "state", "waits_for", "resumes_in_ms", "mailbox_depth", "mailbox_peak", "oldest_ms",
+    "wait_p50_ms", "wait_p99_ms", "handled", "handled_per_second", "mean_ms", "p99_ms", "max_ms", "busy_percent",
+    "busy_ms", "handling", "handling_ms", "age_ms", "failures", "restarts", "last_failure",
 }  # fmt: skip
 API = ["overview", "connections", "channels", "exchanges", "queues", "actors", "actors/1"]
 
@@ -212,7 +213,7 @@ def test_the_brokers_own_figures_go_first(system: System) -> None:
 def test_vitals_of_all_actors(system: System, admin: AdminServer) -> None:
     parent = begin(FakeBroker(system, "broker"))
     child = begin(FakeQueue(system, "q", parent.ref))
-    first, second = ask(admin, "/api/actors").json
+    first, second = ask(admin, "/api/actors?sort=id").json["items"]
     assert first.keys() == second.keys() == VITALS
     assert (first["kind"], first["name"], first["parent"]) == ("broker", "broker", None)
     assert (second["kind"], second["id"], second["parent"]) == ("queue", child.number, parent.number)
@@ -224,7 +225,7 @@ def test_one_actor_with_its_failures(system: System, admin: AdminServer) -> None
     actor.ref.tell(Explode("second"))
     told = ask(admin, f"/api/actors/{actor.number}").json
     assert told.keys() > VITALS
-    assert (told["failures"], told["restarts"], told["state"]) == (2, 2, "running")
+    assert (told["failures"], told["restarts"], told["state"]) == (2, 2, "idle")
     assert [failure["error"] for failure in told["kept_failures"]] == ["ValueError: second", "ValueError: first"]
     assert "on_explode" in told["last_failure"]["traceback"]
     assert told["snapshot"]["messages_ready"] == 1
@@ -254,7 +255,7 @@ def test_looking_at_a_stuck_actor_does_not_fill_its_mailbox(system: System, admi
     actor.actor_inbox.pause()
     for _ in range(3):
         ask(admin, "/api/queues")
-    [vitals] = ask(admin, "/api/actors").json
+    [vitals] = ask(admin, "/api/actors").json["items"]
     assert (vitals["state"], vitals["mailbox_depth"]) == ("paused", 1)
     assert vitals["oldest_ms"] > 700
 
@@ -306,7 +307,7 @@ def test_a_quarantined_actor_shows(system: System, admin: AdminServer) -> None:
         actor.ref.tell(Explode())
     [row] = ask(admin, "/api/queues").json
     assert (row["actor_state"], row["state"]) == ("quarantined", "running")
-    [vitals] = ask(admin, "/api/actors").json
+    [vitals] = ask(admin, "/api/actors").json["items"]
     assert (vitals["state"], vitals["failures"]) == ("quarantined", QUARANTINE_FAILURES + 1)
     assert ask(admin, "/api/overview").json["actors"]["quarantined"] == 1
 

@@ -21,7 +21,8 @@ def api(broker: BrokerProcess, method: str, path: str, body: Any = None, user: s
     login = base64.b64encode(f"{user}:guest".encode()).decode()
     url = f"http://{broker.host}:{broker.admin_port}/api/{path}"
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Authorization": f"Basic {login}"}, method=method)
+    headers = {"Authorization": f"Basic {login}", "X-Requested-With": "tests"}
+    request = urllib.request.Request(url, data, headers, method=method)
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as answer:
             found = answer.read()

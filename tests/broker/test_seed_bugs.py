@@ -296,17 +296,15 @@ def test_14_what_many_do_at_once_ends_the_process_or_stays_behind(own_broker: Br
     while leftovers := api(own_broker, "/api/connections") + api(own_broker, "/api/channels"):
         assert time.monotonic() < deadline, leftovers
     assert [queue["name"] for queue in api(own_broker, "/api/queues")] == []
-    assert {actor["kind"] for actor in api(own_broker, "/api/actors")}.isdisjoint({"connection", "channel", "queue"})
+    assert api(own_broker, "/api/actors")["kinds"].keys().isdisjoint({"connection", "channel", "queue"})
 
 
-def api(broker: BrokerProcess, path: str) -> list[dict[str, Any]]:
-    """The rows that the admin has."""
+def api(broker: BrokerProcess, path: str) -> Any:
+    """What the admin has."""
     request = urllib.request.Request(f"http://{broker.host}:{broker.admin_port}{path}")
     request.add_header("Authorization", "Basic " + base64.b64encode(b"guest:guest").decode())
     with urllib.request.urlopen(request, timeout=10) as response:
-        answer = json.load(response)
-    assert isinstance(answer, list)
-    return answer
+        return json.load(response)
 
 
 def test_15_transactions_forget_mandatory_and_make_everything_persistent(

@@ -43,6 +43,7 @@ def test_each_key_of_the_file_sets_its_field(file: Path) -> None:
                 "max-message-size": "128MiB",
                 "log-level": "debug",
                 "guest-from-anywhere": True,
+                "admin-actions": "off",
                 "users": {"alice": entry(HASH)},
             },
         )
@@ -60,6 +61,7 @@ def test_each_key_of_the_file_sets_its_field(file: Path) -> None:
         max_message_size=128 << 20,
         log_level="debug",
         guest_from_anywhere=True,
+        admin_actions=False,
         users={"alice": HASH},
     )
 
@@ -132,6 +134,7 @@ def test_a_watermark_may_be_a_fraction(text: str, fraction: float) -> None:
         ({"log-level": "loud"}, 'found "loud"', "one of debug, info, warning, error"),
         ({"log-level": ["info"]}, 'found ["info"]', "one of debug"),
         ({"guest-from-anywhere": "yes"}, 'found "yes"', "true or false"),
+        ({"admin-actions": "yes"}, 'found "yes"', "on or off"),
         ({"strict-mode": False}, 'key "strict-mode": not known', "one of amqp-port, "),
         ({"config-file": "x"}, 'key "config-file": not known', "users"),
         ({"users": []}, 'key "users": found an array', "an object"),

@@ -180,7 +180,7 @@ export const LISTS = {
   },
   actors: {
     title: "Actors",
-    path: "api/actors",
+    path: "api/actors?limit=1000",
     sort: "-state",
     rates: ["handled", "busy_ms"],
     choices: { title: "Kind", all: "all kinds", value: (row) => row.kind },
@@ -197,7 +197,7 @@ export const LISTS = {
       { ...words("name", "Name"), indents: true, show: (value) => (value === "" ? "(default)" : text(value)) },
       { ...words("parent_name", "Parent"), narrow: true, notInTree: true },
       count("mailbox_depth", "Mailbox", "messages that wait"),
-      count("mailbox_peak", "Peak", "the deepest that the mailbox ever was"),
+      count("mailbox_peak", "Peak", "the deepest that the mailbox was in the last minute"),
       { ...count("oldest_ms", "Oldest", "how long the oldest of them waits"), show: duration },
       perSecond("handled", "Handled/s"),
       {
@@ -286,7 +286,8 @@ export class List {
   }
 
   async poll(get) {
-    const rows = this.rates.add(await get(this.list.path));
+    const found = await get(this.list.path);
+    const rows = this.rates.add(this.isActors ? found.items : found);
     if (this.isActors) await this.addToActors(rows, get);
     this.table.update(rows);
   }
