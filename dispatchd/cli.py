@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dispatchd import __version__, is_compiled
-from dispatchd.actors.credentials import LEAST_ROUNDS, MOST_ROUNDS, hash_password
+from dispatchd.actors.hashing import DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS, hash_password
 from dispatchd.commands import add_commands, run
 from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
 from dispatchd.remote import RemoteError
@@ -21,8 +21,6 @@ logger = logging.getLogger(__name__)
 
 EXIT_FAILURE: Final = 1
 EXIT_CONFIG: Final = 78  # EX_CONFIG of sysexits.h
-
-DEFAULT_ROUNDS: Final = 11  # the seed's
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             case "hash-password":
                 return _hash_password(given["rounds"])
             case "remote":
-                return _print(run(arguments))
+                return _print(_run_offline(arguments) if arguments.offline else run(arguments))
             case "store":
                 return _run_store_command(arguments)
         return _serve(given)
@@ -73,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
             _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
     _add_config_file(parser)
     commands = parser.add_subparsers(title="commands", metavar="")
-    add_commands(commands)
+    add_commands(commands, _add_place_of_data)
     add_store_commands(commands, _add_place_of_data)
     perf = commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it")
     perf.set_defaults(command="perf")  # begun by __main__, unless options come before it
@@ -119,6 +117,14 @@ def _print(text: str) -> int:
     if text:
         print(text)
     return 0
+
+
+def _run_offline(arguments: argparse.Namespace) -> str:
+    from dispatchd.offline import OfflineApi
+
+    flags, written, _ = _read(vars(arguments))
+    with OfflineApi(Config(**flags | written)) as api:
+        return run(arguments, api)
 
 
 def _run_store_command(arguments: argparse.Namespace) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
 from dispatchd.model.names import printable
-from dispatchd.remote import Api
+from dispatchd.remote import Api, RemoteError
 
 Given = argparse.Namespace
 
@@ -113,6 +115,120 @@ def _policies(path: str, subject: str, settings: str) -> tuple[str, dict[str, Co
     }
 
 
+def _list(path: str, api: Api, _given: Given) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = api.ask("GET", path)
+    return rows
+
+
+def _add_user(api: Api, given: Given) -> None:
+    if any(row["name"] == given.name for row in api.ask("GET", "users")):
+        raise RemoteError(f"there is a user '{given.name}' already")
+    api.ask("PUT", "users", given.name, body={"password": password_of_stdin(), "tags": given.tags or ""})
+
+
+def _delete_user(api: Api, given: Given) -> None:
+    api.ask("DELETE", "users", given.name)
+
+
+def _set_password(api: Api, given: Given) -> None:
+    user = api.ask("GET", "users", given.name)
+    api.ask("PUT", "users", given.name, body={"password": password_of_stdin(), "tags": user["tags"]})
+
+
+def _set_tags(api: Api, given: Given) -> None:
+    api.ask("GET", "users", given.name)  # to put one that is not there would make it
+    api.ask("PUT", "users", given.name, body={"tags": given.tags})
+
+
+def _set_permission(api: Api, given: Given) -> None:
+    body = {"configure": given.configure, "write": given.write, "read": given.read}
+    api.ask("PUT", "permissions", given.vhost, given.name, body=body)
+
+
+def _clear_permission(api: Api, given: Given) -> None:
+    api.ask("DELETE", "permissions", given.vhost, given.name)
+
+
+def _set_topic_permission(api: Api, given: Given) -> None:
+    body = {"exchange": given.exchange, "write": given.write, "read": given.read}
+    api.ask("PUT", "topic-permissions", given.vhost, given.name, body=body)
+
+
+def _clear_topic_permission(api: Api, given: Given) -> None:
+    exchange = () if given.exchange is None else (given.exchange,)
+    api.ask("DELETE", "topic-permissions", given.vhost, given.name, *exchange)
+
+
+_USER: Final = Argument("name", "name of the user")
+_WRITE: Final = Argument("write", "likewise, to bind or publish to")
+_READ: Final = Argument("read", "likewise, to consume from or bind from")
+
+USER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
+    "user": (
+        "users",
+        {
+            "list": Command("show all users", partial(_list, "users"), columns=("name", "tags", "of_file")),
+            "add": Command(
+                "add a user, whose password is asked for, or else the first line of the standard input",
+                _add_user,
+                (_USER, Argument("--tags", "words with commas: administrator, monitoring, policymaker, management")),
+            ),
+            "delete": Command("delete a user and close its connections", _delete_user, (_USER,)),
+            "set-password": Command("give a user another password, as with add", _set_password, (_USER,)),
+            "tags": Command("give a user these tags", _set_tags, (_USER, Argument("tags", 'words with commas, or ""'))),
+        },
+    ),
+    "permission": (
+        "permissions",
+        {
+            "list": Command(
+                "show who may do what, where",
+                partial(_list, "permissions"),
+                columns=("user", "vhost", "configure", "write", "read"),
+            ),
+            "set": Command(
+                "let a user into a vhost",
+                _set_permission,
+                (
+                    _USER,
+                    Argument("configure", "regular expression: what to declare or delete"),
+                    _WRITE,
+                    _READ,
+                    _VHOST,
+                ),
+            ),
+            "clear": Command("let a user into a vhost no more", _clear_permission, (_USER, _VHOST)),
+        },
+    ),
+    "topic-permission": (
+        "topic permissions",
+        {
+            "list": Command(
+                "show who may use which routing keys",
+                partial(_list, "topic-permissions"),
+                columns=("user", "vhost", "exchange", "write", "read"),
+            ),
+            "set": Command(
+                "restrict the routing keys of a user",
+                _set_topic_permission,
+                (
+                    _USER,
+                    Argument("exchange", "name of a topic exchange"),
+                    Argument("write", "regular expression for keys to publish with; {username} and {vhost} are known"),
+                    Argument("read", "likewise, to bind with"),
+                    _VHOST,
+                ),
+            ),
+            "clear": Command(
+                "restrict them no more",
+                _clear_topic_permission,
+                (_USER, Argument("--exchange", "only this one (default: all)"), _VHOST),
+            ),
+        },
+    ),
+}
+"""Likewise: these can be carried out without a broker too."""
+
 COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
     "vhost": (
         "virtual hosts",
@@ -143,17 +259,24 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
 """By noun, then by verb."""
 
 
-def add_commands(commands: Any) -> None:
-    """Let the command line's parser (the result of `add_subparsers`) know all of them."""
-    for noun, (subject, verbs) in COMMANDS.items():
-        parser = commands.add_parser(noun, help=f"{', '.join(verbs)} {subject} of a running broker", allow_abbrev=False)
+def add_commands(commands: Any, add_place_of_data: Callable[[argparse.ArgumentParser], None]) -> None:
+    """Let the command line's parser (the result of `add_subparsers`) know all of them.
+
+    `add_place_of_data` gives a command the broker's own options that say where the data are.
+    """
+    for noun, (subject, verbs) in (COMMANDS | USER_COMMANDS).items():
+        where = "of a broker, running or not" if noun in USER_COMMANDS else "of a running broker"
+        parser = commands.add_parser(noun, help=f"{', '.join(verbs)} {subject} {where}", allow_abbrev=False)
         actions = parser.add_subparsers(title="actions", metavar="", required=True)
         for verb, command in verbs.items():
             action = actions.add_parser(verb, help=command.help, description=f"{command.help}.", allow_abbrev=False)
             for argument in (*command.arguments, *_BROKER):
                 argument.add_to(action)
             action.add_argument("--json", action="store_true", help="show JSON")
-            action.set_defaults(command="remote", remote=command)
+            action.set_defaults(command="remote", remote=command, offline=False)
+            if noun in USER_COMMANDS:
+                action.add_argument("--offline", action="store_true", help="work on the data; no broker may be running")
+                add_place_of_data(action)
 
 
 _BROKER: Final = (
@@ -171,13 +294,29 @@ _BROKER: Final = (
 )
 
 
-def run(given: Given) -> str:
-    """Carry out a command of the table; returns what is to be printed. Raises RemoteError."""
+def run(given: Given, api: Api | None = None) -> str:
+    """Carry out a command of the table, by another way than HTTP if there is an `api`; returns what is to be printed.
+
+    Raises RemoteError.
+    """
     command: Command = given.remote
-    rows = command.run(Api(given.url, given.user, given.password), given)
+    rows = command.run(api or Api(given.url, given.user, given.password), given)
     if rows is None:
         return ""
     return json.dumps(rows, indent=2) if given.json else table(command.columns, rows)
+
+
+def password_of_stdin() -> str:
+    """A password that is typed twice, or else the first line of the standard input. Raises RemoteError."""
+    if sys.stdin.isatty():
+        password = getpass.getpass()
+        if getpass.getpass("Again: ") != password:
+            raise RemoteError("the two passwords are not the same")
+    else:
+        password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise RemoteError("the password is empty")
+    return password
 
 
 def table(columns: Iterable[str], rows: Iterable[dict[str, Any]]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from dispatchd.actors.credentials import is_bcrypt_hash
+from dispatchd.actors.hashing import is_bcrypt_hash
 
 
 class ConfigError(Exception):

@@ -15,7 +15,8 @@ import dispatchd
 from dispatchd.actors.authenticator import may_log_in
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.controls import resume_all
-from dispatchd.actors.credentials import Credentials
+from dispatchd.actors.credentials import Credentials, users_of_file
+from dispatchd.actors.directory import Directory
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.resources import keep_memory_together, raise_file_limit
@@ -26,6 +27,7 @@ from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
 from dispatchd.garbage import GarbageCollection
 from dispatchd.model.alarms import FAILING
+from dispatchd.model.users import User, Users
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
@@ -38,6 +40,7 @@ from dispatchd.web.debug import DebugServer, install_signal
 from dispatchd.web.guard import Guard
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
+from dispatchd.web.users import Users as UsersSection
 from dispatchd.web.vhosts import Vhosts
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,7 @@ class Server:
         """Recover what is stored and open the ports. Raises StartError if that can't be done."""
         config = self._config
         self._started_at = time.time()
+        self._users = Users(users_of_file(config.users))
         on_disk = self._store is None
         if self._store is None:
             self._store, self._scratch = _open_stores(config)
@@ -76,7 +80,7 @@ class Server:
                 self.system,
                 self._store,
                 self._scratch,
-                Credentials(config.users, config.guest_from_anywhere),
+                Credentials(self._users, config.guest_from_anywhere),
                 Limits(config.channel_max, config.frame_max, config.heartbeat),
                 config.coalesce_interval,
                 watermarks=Watermarks.of(
@@ -101,11 +105,12 @@ class Server:
             Actors(self.system, guard),
             ActorActions(self.system, guard),
             ActorTrace(self.system, guard),
-            Vhosts(self._broker_ref, self.system),
+            Vhosts(self._broker_ref, self._broker.authenticator, self.system),
+            UsersSection(self._broker.authenticator, Directory(self._users)),
             Policies(self.system),
             Policies(self.system, of_operator=True),
         ]
-        app = make_app(self.system, self._may_log_in, self._can_work, self._overview, sections)
+        app = make_app(self.system, self._authenticate, self._can_work, self._overview, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port)
         try:
@@ -170,8 +175,9 @@ class Server:
             if store is not None:
                 store.close()
 
-    def _may_log_in(self, user: str, password: bytes, peer: str) -> bool:
-        return may_log_in(self._broker.authenticator, user, password, peer, LOGIN_SECONDS)
+    def _authenticate(self, user: str, password: bytes, peer: str) -> User | None:
+        is_right = may_log_in(self._broker.authenticator, user, password, peer, LOGIN_SECONDS)
+        return self._users.find(user) if is_right else None
 
     def _can_work(self) -> bool:
         """Whether clients can connect, and what they publish can get to the disk."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.web.actor_actions import ActorActions
 from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
-from dispatchd.web.app import Section, make_app
+from dispatchd.web.app import Authenticate, Section, make_app
 from dispatchd.web.guard import Guard
 from dispatchd.web.server import AdminServer
 
@@ -61,6 +61,21 @@ class FakeChannel(Fake):
 
 class FakeExchange(Fake):
     kind: ClassVar[str] = "exchange"
+
+
+@dataclass
+class FakeUser:
+    """Who has logged in."""
+
+    name: str
+    tags: list[str]
+    vhosts: list[str] = field(default_factory=list)
+
+    def rights_in(self, vhost: str) -> Any:
+        return "all" if vhost in self.vhosts else None
+
+
+ME = FakeUser("me", ["administrator"])
 
 
 class FakeQueue(Fake):
@@ -132,7 +147,7 @@ def begin(actor: Fake) -> Fake:
 @contextmanager
 def serving(
     system: System,
-    authenticate: Callable[[str, bytes, str], bool] = lambda user, password, _peer: (user, password) == ("me", b"pass"),
+    authenticate: Authenticate = lambda user, password, _peer: ME if (user, password) == ("me", b"pass") else None,
     is_ready: Callable[[], bool] = lambda: True,
     overview: Callable[[], dict[str, Any]] = overview_facts,
     *,

@@ -1,9 +1,12 @@
-"""The actor that knows who may log in. bcrypt runs on native threads of its own, never on that of the loop."""
+"""The actor that knows who may log in, and changes what users may do.
+
+bcrypt runs on native threads of its own, never on that of the loop.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -13,8 +16,21 @@ from gevent.pool import Group
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.credentials import Credentials
-from dispatchd.actors.messages import ActorMessage, Authenticate, Authenticated
-from dispatchd.actors.runtime import Actor, Ref, System, receives
+from dispatchd.actors.messages import ActorMessage, Authenticate, Authenticated, Define
+from dispatchd.actors.orders import ForgetVhost, Fulfilled, UserGone
+from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
+from dispatchd.actors.user_orders import (
+    ClearPermission,
+    ClearTopicPermission,
+    DeleteUser,
+    PutUser,
+    SetPermission,
+    SetTopicPermission,
+    UserOrder,
+    carry_out_on,
+)
+from dispatchd.amqp.errors import AmqpError
+from dispatchd.model.users import Row
 
 logger = logging.getLogger(__name__)
 
@@ -67,9 +83,15 @@ class AuthenticatorActor(Actor):
 
     kind: ClassVar[str] = "authenticator"
 
-    def __init__(self, system: System, name: str, parent: Ref | None, credentials: Credentials) -> None:
-        super().__init__(system, name, parent)
+    def __init__(
+        self, system: System, parent: Ref, credentials: Credentials, persistence: Ref, vhosts: Container[str]
+    ) -> None:
+        super().__init__(system, "authenticator", parent)
+        self._broker = parent
         self._credentials = credentials
+        self._persistence = persistence
+        self._vhosts = vhosts
+        self._carried_out: list[tuple[UserOrder | None, list[Row], Any]] = []
         self._pool = ThreadPool(THREADS)
         self._greenlets = Group()
         self._waiting: dict[tuple[str, bytes], Check] = {}
@@ -120,6 +142,52 @@ class AuthenticatorActor(Actor):
         for answer in check.answers:
             answer(accepted)
 
+    # Users
+
+    @receives(PutUser)
+    @receives(DeleteUser)
+    @receives(SetPermission)
+    @receives(ClearPermission)
+    @receives(SetTopicPermission)
+    @receives(ClearTopicPermission)
+    def on_order(self, order: UserOrder) -> None:
+        """Change the users for an operator; it is in force at once, and answered when it is on disk."""
+        try:
+            rows, answer = carry_out_on(self._credentials.users, order, self._vhosts)
+        except AmqpError as error:
+            order.deny(error)
+            return
+        self._carried_out += [(order, rows, answer)]
+        self.answered()
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Have what was changed stored, and tell who is concerned."""
+        while self._carried_out:
+            order, rows, answer = self._carried_out[0]
+            then = None if order is None else (self.ref, Fulfilled(order, answer))
+            told: Told = [(self._persistence, Define([*rows], then=then))]
+            if isinstance(order, DeleteUser):
+                told.append((self._broker, UserGone(order.name)))
+            del self._carried_out[0]
+            tell_all(told)
+
+    def restarted(self) -> None:
+        """Go on with what was changed before the failure."""
+        self._go_on()
+
+    @receives(Fulfilled)
+    def on_fulfilled(self, message: Fulfilled) -> None:
+        """What an order changed is on disk."""
+        message.order.fulfil(message.answer)
+
+    @receives(ForgetVhost)
+    def on_forget_vhost(self, message: ForgetVhost) -> None:
+        """A vhost is deleted."""
+        self._carried_out += [(None, self._credentials.users.forget_vhost(message.name), None)]
+        self.answered()
+        self._go_on()
+
     def on_stop(self) -> None:
         """Refuse those who wait; the threads end on their own when they are done with what they are doing."""
         self._greenlets.kill()
@@ -128,5 +196,5 @@ class AuthenticatorActor(Actor):
         gevent.spawn(self._pool.kill)
 
     def snapshot(self) -> dict[str, Any]:
-        """Facts for the admin: how many passwords wait to be checked."""
-        return {"name": self.name, "waiting": len(self._waiting)}
+        """Facts for the admin: how many users there are, and how many passwords wait to be checked."""
+        return {"name": self.name, "users": len(self._credentials.users), "waiting": len(self._waiting)}

@@ -25,7 +25,7 @@ from dispatchd.actors.messages import (
     Unblock,
 )
 from dispatchd.actors.monitor import MonitorActor, Watermarks
-from dispatchd.actors.orders import DefineVhost, DeleteVhost, Fulfilled, VhostGone
+from dispatchd.actors.orders import DefineVhost, DeleteVhost, ForgetVhost, Fulfilled, UserGone, VhostGone
 from dispatchd.actors.persistence import PersistenceActor, ScratchActor
 from dispatchd.actors.resources import measure
 from dispatchd.actors.runtime import Actor, Ref, System, Telling, Told, receives, tell_all
@@ -37,7 +37,7 @@ from dispatchd.amqp.errors import NotFound
 from dispatchd.model.alarms import Alarms
 from dispatchd.model.definitions import VhostDefinition
 from dispatchd.model.journal import Journal
-from dispatchd.model.stored_definitions import StoredVhost, read_rows, vhost_row
+from dispatchd.model.stored_definitions import StoredVhost, read_rows, user_records, vhost_row
 
 if TYPE_CHECKING:
     from dispatchd.actors.credentials import Credentials
@@ -87,8 +87,9 @@ class BrokerActor(Actor):
         self._storage = Storage(self.persistence, self.scratch, persistence.pressure, resident)
         if watermarks is not None:
             MonitorActor(system, self.ref, watermarks, self._storage, partial(measure, unused=store.unused)).begin()
-        self.authenticator = AuthenticatorActor(system, "authenticator", self.ref, credentials).begin()
-        self._services = Services({}, self.authenticator, limits)
+        hosts: dict[str, Vhost] = {}
+        self.authenticator = AuthenticatorActor(system, self.ref, credentials, self.persistence, hosts).begin()
+        self._services = Services(hosts, credentials.users, self.authenticator, limits)
         self._connections: dict[Ref, None] = {}
         self.alarms = Alarms()
         self._told_reason = ""
@@ -103,6 +104,9 @@ class BrokerActor(Actor):
             default = VhostDefinition(DEFAULT_VHOST, "Default virtual host")
             vhosts.setdefault(DEFAULT_VHOST, StoredVhost()).definition = default
             self.persistence.tell(Define([vhost_row(default)]))
+        names = [name for name, stored in vhosts.items() if stored.definition is not None]
+        if changed := credentials.restore(user_records(recovered.definitions), names):
+            self.persistence.tell(Define([*changed]))
         for stored in vhosts.values():
             if stored.definition is None:
                 self.persistence.tell(Define([(key, None) for key in stored.keys]))
@@ -205,7 +209,7 @@ class BrokerActor(Actor):
         key, _ = vhost_row(VhostDefinition(order.name))
         told: Told = [(self.persistence, Define([(key, None)]))]
         told += self._telling_connections(CloseConnection(f"vhost '{order.name}' is deleted", order.name))
-        told.append((vhost.ref, Retire()))
+        told += [(self.authenticator, ForgetVhost(order.name)), (vhost.ref, Retire())]
         self._going[order.name] = order
         del self._services.vhosts[order.name]
         self.answered(told)
@@ -220,6 +224,12 @@ class BrokerActor(Actor):
         self.answered(told)
 
     # Connections
+
+    @receives(UserGone)
+    def on_user_gone(self, message: UserGone) -> None:
+        """A user is deleted, and has to leave (RabbitMQ's text)."""
+        text = f"user '{message.name}' is deleted"
+        self.answered(self._telling_connections(CloseConnection(text, user=message.name)))
 
     @receives(ConnectionGone)
     def on_connection_gone(self, message: ConnectionGone) -> None:

@@ -35,6 +35,7 @@ from dispatchd.model.ack_timeouts import CONSUMER_TIMEOUT
 from dispatchd.model.consumer_arguments import check_consumer_arguments
 from dispatchd.model.direct_replies import REPLY_TO
 from dispatchd.model.ledger import acknowledgement
+from dispatchd.model.method_access import check_access
 from dispatchd.model.names import clean_name
 from dispatchd.model.transaction import Transaction
 
@@ -127,7 +128,7 @@ class ChannelMethods(Actor):
         self._session.vhost.tell(request)
 
     def _ask_vhost(self, method: m.Method) -> None:
-        self._ask(Request(self.ref, method, self._session.owner))
+        self._ask(Request(self.ref, method, self._session.owner, self._session.access))
 
     def _named_queue(self, name: str) -> str:
         """A queue name, where the empty one stands for the queue that this channel declared last."""
@@ -170,11 +171,12 @@ class ChannelMethods(Actor):
         consumer = self._subscriber.new_consumer(method)
         if method.arguments:
             catalogue = self._session.catalogue
+            check_access(self._session.access, method, catalogue)
             queue = catalogue.existing_queue(method.queue, self._session.owner)
             check_consumer_arguments(catalogue.resource("queue", queue.name), method.arguments)
         if not method.no_ack:
             self._wait_for_acks(method.queue)
-        self._ask(Subscribe(self.ref, method, self._session.owner, consumer))
+        self._ask(Subscribe(self.ref, method, self._session.owner, self._session.access, consumer))
 
     def _on_get(self, method: m.BasicGet) -> None:
         method = replace(method, queue=self._named_queue(method.queue))
@@ -215,7 +217,7 @@ class ChannelMethods(Actor):
         if consumer is None:
             self._answer(method, m.BasicCancelOk(method.consumer_tag))
             return
-        self._waiting_for = request = Cancel(self.ref, method, self._session.owner, consumer)
+        self._waiting_for = request = Cancel(self.ref, method, self._session.owner, self._session.access, consumer)
         consumer.queue.tell(request)
 
     def _on_reject(self, method: m.BasicReject | m.BasicNack) -> None:

@@ -48,6 +48,7 @@ from dispatchd.amqp.method_codec import encode_method
 if TYPE_CHECKING:
     from dispatchd.actors.transport import Transport
     from dispatchd.amqp.frame_parser import ChannelInput
+    from dispatchd.model.users import Users
 
 STARTING = "starting"
 AUTHENTICATING = "authenticating"
@@ -68,9 +69,13 @@ REFUSED_LOGIN_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every connection needs of the broker. `vhosts` is filled and changed by the broker alone."""
+    """What every connection needs of the broker.
+
+    `vhosts` is filled and changed by the broker alone, `users` by the authenticator.
+    """
 
     vhosts: dict[str, Vhost]
+    users: Users
     authenticator: Ref
     limits: Limits
 
@@ -220,8 +225,11 @@ class ConnectionActor(Actor):
         vhost = self._services.vhosts.get(method.virtual_host)
         if vhost is None:
             raise NotAllowed(f"vhost {method.virtual_host} not found")
+        access = self._services.users.access(self._user, vhost.name)
+        if access is None:
+            raise NotAllowed(f"access to vhost '{vhost.name}' refused for user '{self._user}'")
         self._session = Session(
-            self.name, self.number, self._user, self._transport, self._frame_max, self._client_properties, vhost
+            self.name, self.number, access, self._transport, self._frame_max, self._client_properties, vhost
         )
         self._state = OPEN
         self._transport.opened()
@@ -296,6 +304,8 @@ class ConnectionActor(Actor):
     def on_close_connection(self, message: CloseConnection) -> None:
         """An operator, or the end of the broker or of the vhost."""
         if message.vhost is not None and (self._session is None or self._session.vhost_name != message.vhost):
+            return
+        if message.user is not None and self._user != message.user:
             return
         self._close_with(ConnectionForced(message.text))
 

@@ -1,48 +1,24 @@
-"""Who may log in: bcrypt hashes of passwords, and a memory of those that were right. No actor, no greenlet."""
+"""Who may log in, and from where, and a memory of passwords that were right. No actor, no greenlet."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
-import re
 import secrets
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-import bcrypt
-
-# bcrypt reads no more of a password. To ignore the rest would let different passwords pass for the same.
-LONGEST_PASSWORD: Final = 72
-LEAST_ROUNDS: Final = 4
-MOST_ROUNDS: Final = 31
+from dispatchd.actors.hashing import BCRYPT, LEAST_ROUNDS, PasswordHash, spend
+from dispatchd.model.access import ALL_RIGHTS
+from dispatchd.model.definitions import Record
+from dispatchd.model.users import ADMINISTRATOR, Row, User, Users
 
 BUILT_IN_USER: Final = "guest"
 # Of the password "guest", as in RabbitMQ. It is no secret, so it has the lowest cost.
-_BUILT_IN_HASH: Final = b"$2b$04$NGqeySGVyOMhS9ESzhde2uCVFk6PlOV5n0Lauqb.13byzsVBDta46"
-
-# The last character of the salt and of the digest stand for 2 and 4 bits: their other bits must be 0.
-_HASH: Final = re.compile(
-    rb"\$2[abxy]\$(0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
-)
-
-
-def is_bcrypt_hash(value: bytes) -> bool:
-    """Whether `value` is what bcrypt makes of a password: version, cost, salt and digest."""
-    return _HASH.fullmatch(value) is not None
-
-
-def hash_password(password: bytes, rounds: int) -> bytes:
-    """Return the bcrypt hash of a password, at a cost of 2**`rounds`.
-
-    Raises:
-        ValueError: the password is empty or longer than LONGEST_PASSWORD bytes.
-    """
-    if not password:
-        raise ValueError("the password is empty")
-    if len(password) > LONGEST_PASSWORD:
-        raise ValueError(f"the password has {len(password)} bytes; bcrypt reads no more than {LONGEST_PASSWORD}")
-    return bcrypt.hashpw(password, bcrypt.gensalt(rounds))
+BUILT_IN_HASH: Final = base64.b64encode(b"$2b$04$NGqeySGVyOMhS9ESzhde2uCVFk6PlOV5n0Lauqb.13byzsVBDta46").decode()
 
 
 def is_loopback(peer: str) -> bool:
@@ -56,58 +32,98 @@ def is_loopback(peer: str) -> bool:
     return address.is_loopback
 
 
-class Credentials:
-    """The users with the bcrypt hashes of their passwords.
+def users_of_file(hashes: Mapping[str, bytes]) -> list[User]:
+    """The users that a configuration file names, with the bcrypt hashes of their passwords. They are administrators."""
+    return [
+        User(name, base64.b64encode(value).decode(), BCRYPT, [ADMINISTRATOR], is_of_file=True)
+        for name, value in hashes.items()
+    ]
 
-    Without users there is one, guest with the password guest, who comes from loopback peers only unless
-    `guest_from_anywhere` (RabbitMQ's `loopback_users`).
+
+def built_in_user(vhosts: list[str]) -> User:
+    """Guest with the password guest, an administrator who may do everything in the vhosts that there are."""
+    user = User(BUILT_IN_USER, BUILT_IN_HASH, BCRYPT, [ADMINISTRATOR])
+    user.rights = dict.fromkeys(vhosts, ALL_RIGHTS)
+    return user
+
+
+class Credentials:
+    """The passwords of users, as others change them.
+
+    A user called guest comes from loopback peers only, unless `guest_from_anywhere` (RabbitMQ's `loopback_users`) or
+    the configuration file is where it comes from.
     """
 
-    def __init__(self, users: Mapping[str, bytes], guest_from_anywhere: bool) -> None:
-        self._hashes = dict(users) or {BUILT_IN_USER: _BUILT_IN_HASH}
-        self._only_loopback = set() if users or guest_from_anywhere else {BUILT_IN_USER}
-        self._most_rounds = max(map(_rounds, self._hashes.values()))
+    def __init__(self, users: Users, guest_from_anywhere: bool) -> None:
+        self.users = users
+        self._guest_from_anywhere = guest_from_anywhere
         self._key = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
-        self._proven: dict[str, bytes] = {}
+        self._proven: dict[str, tuple[str, bytes]] = {}
+
+    def restore(self, records: list[Record], vhosts: list[str]) -> list[Row]:
+        """Take in the users that a store kept; if there are none at all, guest is made.
+
+        While the file names users, a guest whose password was never changed is left out. Returns the rows that have to
+        change. Raises KeyError for records that make no sense.
+        """
+        if len(self.users):
+            records = [
+                each for each in records if (each["name"], each["password_hash"]) != (BUILT_IN_USER, BUILT_IN_HASH)
+            ]
+        rows = self.users.restore(records, vhosts)
+        if not len(self.users):
+            rows += self.users.add(built_in_user(vhosts))
+        return rows
 
     def permits_peer(self, user: str, peer: str) -> bool:
         """Whether this user may come from `peer`, the IP address of the other end of the socket."""
-        return user not in self._only_loopback or is_loopback(peer)
+        if user != BUILT_IN_USER or self._guest_from_anywhere:
+            return True
+        known = self.users.find(user)
+        return (known is not None and known.is_of_file) or is_loopback(peer)
 
     def is_cached(self, user: str, password: bytes) -> bool:
-        """Whether this password was found to be right before. Takes microseconds."""
-        proven = self._proven.get(user)
-        return proven is not None and hmac.compare_digest(proven, self._digest(user, password))
+        """Whether this password was found to be right before, and is the user's still. Takes microseconds."""
+        proven, known = self._proven.get(user), self.users.find(user)
+        if proven is None or known is None or proven[0] != known.hash:
+            return False
+        return hmac.compare_digest(proven[1], self._digest(user, password))
 
     def check(self, user: str, password: bytes) -> bool:
         """Whether this is the user's password. Takes as long as bcrypt does, so it belongs on a native thread.
 
-        An unknown user takes the same time as a wrong password, whatever the costs of the users' hashes.
+        An unknown user takes the same time as a wrong password, whatever the costs of the users' hashes. Nobody has an
+        empty password, as in RabbitMQ.
         """
-        if len(password) > LONGEST_PASSWORD:
+        if not password:
             return False
         if self.is_cached(user, password):  # by a check that this one has waited for
             return True
-        known = self._hashes.get(user)
-        if known is None:
-            bcrypt.checkpw(password, _at_rounds(self._most_rounds))
-            return False
-        if bcrypt.checkpw(password, known):
-            self._proven[user] = self._digest(user, password)
+        known = self.users.find(user)
+        most = max([hashed.rounds for each in self.users if (hashed := _hash_of(each)) is not None], default=0)
+        hashed = _hash_of(known) if known is not None else None
+        if known is not None and hashed is not None and hashed.matches(password):
+            if len(self._proven) > len(self.users):  # some are gone
+                self._proven.clear()
+            self._proven[user] = known.hash, self._digest(user, password)
             return True
+        spent = hashed.rounds if hashed is not None else 0
+        if not spent and most:
+            spent = LEAST_ROUNDS
+            spend(password, spent)
         # Each round doubles the work: n, then n, n+1, ... m-1 add up to the work of m.
-        for rounds in range(_rounds(known), self._most_rounds):
-            bcrypt.checkpw(password, _at_rounds(rounds))
+        for rounds in range(spent, most):
+            spend(password, rounds)
         return False
 
     def _digest(self, user: str, password: bytes) -> bytes:
         return hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()
 
 
-def _rounds(known: bytes) -> int:
-    return int(known[4:6])
+def _hash_of(user: User) -> PasswordHash | None:
+    return _read(user.algorithm, user.hash) if user.hash else None
 
 
-def _at_rounds(rounds: int) -> bytes:
-    """A hash that only serves to spend the time of a check with so many rounds."""
-    return b"$2b$%02d$" % rounds + _BUILT_IN_HASH[7:]
+@lru_cache(maxsize=10_000)
+def _read(algorithm: str, text: str) -> PasswordHash:
+    return PasswordHash.of_text(algorithm, text)

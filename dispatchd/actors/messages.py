@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dispatchd.amqp.frame_parser import ChannelInput
     from dispatchd.amqp.message import Message
     from dispatchd.amqp.methods import Method
+    from dispatchd.model.access import Access
     from dispatchd.model.binding import Binding
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.entry import QueueEntry
@@ -276,12 +277,13 @@ class LookForOverdue(ActorMessage):
 class Request(ActorMessage):
     """Channel to vhost or queue: carry out this method. The answer is `Done`, `Got` or `Denied`.
 
-    `owner` is the number of the connection, which owns exclusive queues.
+    `owner` is the number of the connection, which owns exclusive queues; `access` is what its user may do.
     """
 
     reply_to: Ref
     method: Method
     owner: int
+    access: Access
 
     def refuse(self, reason: str) -> None:
         self.reply_to.tell(Denied(self, Unavailable(reason)))
@@ -518,10 +520,14 @@ class CloseChannel(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class CloseConnection(ActorMessage):
-    """Broker or admin to connection: close it with 320 CONNECTION_FORCED and this text, if it is in this vhost."""
+    """Broker or admin to connection: close it with 320 CONNECTION_FORCED and this text.
+
+    Only if it is in this vhost, or of this user, where one is named.
+    """
 
     text: str
     vhost: str | None = None
+    user: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

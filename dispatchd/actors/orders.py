@@ -97,6 +97,22 @@ class VhostGone(ActorMessage):
     is_repeatable: ClassVar[bool] = True
 
 
+@dataclass(frozen=True, slots=True)
+class ForgetVhost(ActorMessage):
+    """Broker to authenticator: nobody may do anything there any more."""
+
+    name: str
+    is_repeatable: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class UserGone(ActorMessage):
+    """Authenticator to broker: a user is deleted."""
+
+    name: str
+    is_repeatable: ClassVar[bool] = True
+
+
 # --- Policies, of a vhost that is told itself
 
 

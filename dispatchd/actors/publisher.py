@@ -33,7 +33,7 @@ class Publisher:
         self._transport = session.transport
         self._catalogue = session.catalogue
         self._frame_max = session.frame_max
-        self._user = session.user
+        self._access = session.access
         self._party = Party(session.name, number, session.user)
         self._outstanding_credit = 0
         self._has_ended = False
@@ -67,7 +67,7 @@ class Publisher:
         Raises an AmqpError for the first message that can't be published; those before it are on their way then, and
         those behind it are not.
         """
-        messages, error = publishable(messages, self._user, self._catalogue, self.reply_address)
+        messages, error = publishable(messages, self._access, self._catalogue, self.reply_address)
         if self.confirms is not None:
             self.confirms.number(messages)
         told: Told = []
@@ -103,7 +103,7 @@ class Publisher:
 
     def check(self, messages: list[Message]) -> None:
         """Raise what publishing these would raise, without doing it."""
-        _, error = publishable(messages, self._user, self._catalogue, self.reply_address)
+        _, error = publishable(messages, self._access, self._catalogue, self.reply_address)
         if error is not None:
             raise error
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.actors.transport import Transport
+    from dispatchd.model.access import Access
     from dispatchd.model.catalogue import Catalogue
 
 
@@ -32,15 +33,23 @@ class Vhost:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """An open connection: who it is, and what was negotiated. Its exclusive queues know it by `owner`."""
+    """An open connection: who it is, what that user may do, and what was negotiated.
+
+    Its exclusive queues know it by `owner`.
+    """
 
     name: str
     owner: int
-    user: str
+    access: Access
     transport: Transport
     frame_max: int
     client_properties: dict[str, Any]
     host: Vhost
+
+    @property
+    def user(self) -> str:
+        """The name of whoever logged in."""
+        return self.access.user
 
     @property
     def vhost(self) -> Ref:

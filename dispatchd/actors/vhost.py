@@ -32,6 +32,7 @@ from dispatchd.actors.vhost_contents import Change, VhostContents
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AmqpError, Unavailable
 from dispatchd.model.binding import EXCHANGE, QUEUE
+from dispatchd.model.method_access import check_access
 
 if TYPE_CHECKING:
     from dispatchd.model.definitions import QueueDefinition
@@ -99,6 +100,7 @@ class VhostActor(VhostContents):
         change = Change()
         try:
             self._refuse_if_retiring()
+            check_access(request.access, request.method, self.catalogue)
             self._methods[type(request.method)](self, request, request.method, change)
         except AmqpError as error:
             self.answered([(request.reply_to, Denied(request, error))])

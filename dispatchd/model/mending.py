@@ -11,6 +11,7 @@ from dispatchd.model.stored_definitions import (
     BINDINGS,
     EXCHANGES,
     QUEUES,
+    USERS,
     VHOSTS,
     owners,
     queue_row,
@@ -50,7 +51,7 @@ def mend(rows: dict[bytes, bytes], queue_ids: Iterable[int]) -> Mended:
             mended.changes.append(f"a binding in vhost '{row['vhost']}' is gone: {lost_end} was lost")
         else:
             mended.rows[key] = rows[key]
-    vhosts = sorted({row["vhost"] for row in read.values()})
+    vhosts = sorted({row["vhost"] for row in read.values() if row["what"] != USERS})
     known = owners(rows.values())
     ownerless = [queue_id for queue_id in queue_ids if queue_id not in known]
     if ownerless and not vhosts:

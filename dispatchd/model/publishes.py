@@ -23,33 +23,38 @@ from dispatchd.model.expiration import check_expiration
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
+    from dispatchd.model.access import Access, TopicAccess
     from dispatchd.model.catalogue import Catalogue
 
 TRANSIENT: Final = 1
 
 
 def publishable(
-    messages: list[Message], user: str, catalogue: Catalogue, reply_address: str
+    messages: list[Message], access: Access, catalogue: Catalogue, reply_address: str
 ) -> tuple[list[Message], AmqpError | None]:
-    """The messages before the first that can't be published by `user`, and what is wrong with that one.
+    """The messages before the first that can't be published by whose `access` it is, and what is wrong with that one.
 
     Their CC and BCC headers are taken note of, and those that ask for direct answers get the channel's `reply_address`
     ("" = it has none). Checks are made in RabbitMQ's order and have its texts (rabbit_channel).
     """
     exchange: str | None = None
+    topic: TopicAccess | None = None
     position: i64 = 0
     try:
         for message in messages:
             if message.immediate:
                 raise NotImplementedByServer("immediate=true")
             if message.exchange != exchange:
-                catalogue.exchange_to_publish_to(message.exchange)
+                access.check_publish(message.exchange)
+                topic = access.topic_access(catalogue.exchange_to_publish_to(message.exchange))
                 exchange = message.exchange
+            if topic is not None:
+                topic.check_write(message.routing_key)
             flags = property_flags(message.header)
             if flags & FLAG_REPLY_TO:
                 address_request(message, reply_address)
             if flags & FLAG_USER_ID:
-                _check_user_id(message.header, user)
+                _check_user_id(message.header, access)
             if flags & FLAG_EXPIRATION:
                 check_expiration(message.header)
             if flags & FLAG_DELIVERY_MODE and not message.persistent:
@@ -62,10 +67,10 @@ def publishable(
     return messages, None
 
 
-def _check_user_id(header: bytes, user: str) -> None:
+def _check_user_id(header: bytes, access: Access) -> None:
     claimed = short_property(header, FLAG_USER_ID)
-    if claimed is not None and claimed != user:
-        raise PreconditionFailed(f"user_id property set to '{claimed}' but authenticated user was '{user}'")
+    if claimed is not None and claimed != access.user and not access.may_impersonate:
+        raise PreconditionFailed(f"user_id property set to '{claimed}' but authenticated user was '{access.user}'")
 
 
 def _check_delivery_mode(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""Definitions as the store keeps them: a record for each vhost, and for each thing in it that is to be kept.
+"""Definitions as the store keeps them: a record for each user, each vhost, and for each thing in it that is to be kept.
 
 Those are durable exchanges, queues and bindings, policies and operator policies. A record is JSON; its key is a digest
 of what identifies it, because names together are longer than a store's key.
@@ -28,7 +28,9 @@ QUEUES: Final = "queue"
 BINDINGS: Final = "binding"
 POLICIES: Final = "policy"
 OPERATOR_POLICIES: Final = "operator policy"
-_KINDS: Final = (VHOSTS, EXCHANGES, QUEUES, BINDINGS, POLICIES, OPERATOR_POLICIES)
+USERS: Final = "user"
+"""Of the vhost "", which is none. What a user may do is part of the record, see `users`."""
+_KINDS: Final = (VHOSTS, EXCHANGES, QUEUES, BINDINGS, POLICIES, OPERATOR_POLICIES, USERS)
 _KEY_OCTETS: Final = 20
 
 
@@ -72,16 +74,32 @@ def policy_row(vhost: str, policy: Policy, is_operator: bool) -> tuple[bytes, by
     return _row(vhost, OPERATOR_POLICIES if is_operator else POLICIES, [policy.name], policy.to_record())
 
 
+def user_row(record: Record) -> tuple[bytes, bytes]:
+    """Key and value of a user."""
+    return _row("", USERS, [record["name"]], record)
+
+
+def user_key(name: str) -> bytes:
+    """The key of a user."""
+    return _key("", USERS, [name])
+
+
+def _key(vhost: str, kind: str, identity: list[str]) -> bytes:
+    return blake2b(json.dumps([vhost, kind, *identity]).encode(), digest_size=_KEY_OCTETS).digest()
+
+
 def _row(vhost: str, kind: str, identity: list[str], record: Record) -> tuple[bytes, bytes]:
-    key = blake2b(json.dumps([vhost, kind, *identity]).encode(), digest_size=_KEY_OCTETS).digest()
+    key = _key(vhost, kind, identity)
     return key, json.dumps({"vhost": vhost, "what": kind, "record": record}).encode()
 
 
 def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
-    """The records by vhost. Raises ValueError or KeyError for a row that isn't one."""
+    """The records of vhosts, by vhost. Raises ValueError or KeyError for a row that isn't one."""
     vhosts: dict[str, StoredVhost] = {}
     for key, value in rows.items():
         row = read_row(value)
+        if row["what"] == USERS:
+            continue
         vhost = vhosts.setdefault(row["vhost"], StoredVhost())
         vhost.keys.append(key)
         if row["what"] == VHOSTS:
@@ -97,6 +115,11 @@ def read_rows(rows: dict[bytes, bytes]) -> dict[str, StoredVhost]:
         else:
             vhost.operator_policies.append(row["record"])
     return vhosts
+
+
+def user_records(rows: dict[bytes, bytes]) -> list[Record]:
+    """The records of users. Raises ValueError for a row that isn't one."""
+    return [row["record"] for row in [read_row(value) for value in rows.values()] if row["what"] == USERS]
 
 
 class Owner(NamedTuple):

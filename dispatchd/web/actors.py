@@ -24,7 +24,8 @@ from dispatchd.actors.summaries import count, summary, weight
 from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import json_list, plain
 from dispatchd.web.guard import Guard
-from dispatchd.web.requests import USER, number_of_query, words_of_query
+from dispatchd.web.requests import number_of_query, words_of_query
+from dispatchd.web.roles import current
 from dispatchd.web.snapshots import Row, Snapshots
 
 ACTORS_PER_TURN: Final = 250
@@ -101,8 +102,7 @@ class Actors:
             bottle.request.query.getunicode("name", ""),
         )  # fmt: skip
         items = json_list(found.pop("items"))
-        user = str(bottle.request.environ.get(USER, ""))
-        facts = json.dumps({**found, "may_act": self._guard.permits(user)})
+        facts = json.dumps({**found, "may_act": self._guard.permits(current())})
         return answer_json(f'{facts[:-1]}, "items": {items}}}')
 
     def page(
@@ -158,13 +158,12 @@ class Actors:
             raise _gone(number)
         children = [child for child in self._system.actors.values() if child.parent_number == number]
         parent = self._system.actors.get(actor.parent_number) if actor.parent_number is not None else None
-        user = str(bottle.request.environ.get(USER, ""))
         found = {
             **actor.vitals(),
             "permits": actor.actor_inbox.permits,
             "is_essential": actor.kind in ESSENTIAL,
             "can_stop": actor.farewell("") is not None,
-            "may_act": self._guard.permits(user),
+            "may_act": self._guard.permits(current()),
             "parent_name": parent.name if parent is not None else None,
             "children": [brief(child) for child in islice(children, SHOWN_CHILDREN)],
             "children_total": len(children),

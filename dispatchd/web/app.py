@@ -15,7 +15,8 @@ from dispatchd.actors.runtime import System
 from dispatchd.web.answers import answer_json, answer_text
 from dispatchd.web.auth import CHALLENGE, basic_credentials
 from dispatchd.web.encoding import json_list, plain
-from dispatchd.web.requests import USER, name_filter
+from dispatchd.web.requests import name_filter
+from dispatchd.web.roles import Forbidden, Who, admit, current, visible
 from dispatchd.web.snapshots import Snapshots, actor_totals
 
 STATIC_FOLDER = Path(__file__).parent / "static"
@@ -36,7 +37,8 @@ ERROR_NAMES = {
     503: "unavailable",
 }  # fmt: skip
 
-Authenticate = Callable[[str, bytes, str], bool]
+Authenticate = Callable[[str, bytes, str], Who | None]
+"""Name, password and the peer's address, to the user if that is who it is. It may block, its greenlet only."""
 
 
 class Section(Protocol):
@@ -63,14 +65,15 @@ class Admin:
         self._snapshots = Snapshots(system)
 
     def require_login(self) -> None:
-        """Before each request: only the checks are open to everybody. Raises 401."""
+        """Before each request: only the checks are open to everybody, the rest is as `roles` says. Raises 401."""
         if bottle.request.path in OPEN_PATHS:
             return
         credentials = basic_credentials(bottle.request.get_header("Authorization"))
         peer = bottle.request.environ.get("REMOTE_ADDR", "")
-        if credentials is None or not self._authenticate(*credentials, peer):
-            raise bottle.HTTPError(401, "Login with a name and password of a user of this broker")
-        bottle.request.environ[USER] = credentials[0]
+        who = self._authenticate(*credentials, peer) if credentials is not None else None
+        if who is None:
+            raise bottle.HTTPError(401, "Login failed" if credentials is not None else "Login with a name and password")
+        admit(who)
 
     def live(self) -> str:
         """Answer as long as the process answers at all."""
@@ -114,7 +117,7 @@ class Admin:
 
     def rows(self, kind: str) -> str:
         """What the actors of one kind tell of themselves."""
-        return answer_json(json_list(self._snapshots.of_kind(kind)))
+        return answer_json(json_list(visible(current(), self._snapshots.of_kind(kind))))
 
 
 def answer_error(error: Any) -> str:
@@ -122,7 +125,11 @@ def answer_error(error: Any) -> str:
     add_security_headers()
     if error.status_code == 401:
         bottle.response.set_header("WWW-Authenticate", CHALLENGE)
-    name = ERROR_NAMES.get(error.status_code, "internal_error" if error.status_code >= 500 else "bad_request")
+    name = (
+        "not_authorised"
+        if isinstance(error, Forbidden)
+        else ERROR_NAMES.get(error.status_code, "internal_error" if error.status_code >= 500 else "bad_request")
+    )
     return answer_json(json.dumps({"error": name, "reason": str(error.body)}))
 
 
@@ -143,7 +150,8 @@ def make_app(
 
     Args:
         system: the actors to show.
-        authenticate: tells whether this user with this password may look, from this peer's address; may block.
+        authenticate: the user of this name, if the password is right and it may come from this peer's address; may
+            block.
         is_ready: tells whether clients can connect.
         overview: facts about the broker: product, version, compiled, started_at, uptime_ms, python, listeners, and
             optionally `totals` and `persistence`, which go before what the admin finds out itself.

@@ -11,7 +11,7 @@ from typing import Final
 import bottle
 
 from dispatchd.actors.runtime import Actor
-from dispatchd.web.requests import USER
+from dispatchd.web.roles import ADMINISTRATOR, Who, current, has_role
 
 audit = logging.getLogger("dispatchd.audit")
 
@@ -19,9 +19,9 @@ OWN_HEADER: Final = "X-Requested-With"
 """What changes something needs it, whatever it says: the pages of other sites can't send it."""
 
 
-def may_act(user: str) -> bool:
-    """Whether this user may pause, restart and otherwise touch actors: today every user of the broker may."""
-    return bool(user)
+def may_act(who: Who) -> bool:
+    """Whether this user may pause, restart and otherwise touch actors."""
+    return has_role(who, ADMINISTRATOR)
 
 
 class Guard:
@@ -30,16 +30,17 @@ class Guard:
     def __init__(self, *, are_actions_on: bool) -> None:
         self.are_actions_on = are_actions_on
 
-    def permits(self, user: str) -> bool:
+    def permits(self, who: Who) -> bool:
         """Whether this user may do anything to actors of this broker."""
-        return self.are_actions_on and may_act(user)
+        return self.are_actions_on and may_act(who)
 
     def require(self, what: str, actor: Actor, *, changes: bool = True) -> str:
         """Let the request do `what` to the actor; returns who does. Raises 403."""
-        user = str(bottle.request.environ.get(USER, ""))
+        who = current()
+        user = who.name
         if not self.are_actions_on:
             denied = "actions are off in this broker (--admin-actions=off)"
-        elif not may_act(user):
+        elif not may_act(who):
             denied = f"user '{user}' may not touch actors"
         elif changes and not bottle.request.get_header(OWN_HEADER):
             denied = f"what changes something needs the header {OWN_HEADER}"

@@ -13,6 +13,7 @@ from dispatchd.actors.runtime import Ref, System
 from dispatchd.web.answers import answer_json, created
 from dispatchd.web.encoding import json_list
 from dispatchd.web.requests import body_object, give, json_of
+from dispatchd.web.roles import current, visible
 from dispatchd.web.snapshots import Row
 
 _INTEGER: Final = re.compile(r"[+-]?\d{1,18}")
@@ -36,7 +37,8 @@ class Policies:
 
     def show_all(self) -> str:
         """The policies of all vhosts, the lowest priority first."""
-        return self._answer([row for vhost in self._vhosts().values() for row in self._rows(vhost)])
+        rows = [row for vhost in self._vhosts().values() for row in self._rows(vhost)]
+        return self._answer(visible(current(), rows))
 
     def show_those_of(self, vhost: str) -> str:
         """The policies of one vhost, likewise. Raises 404."""

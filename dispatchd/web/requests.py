@@ -16,8 +16,6 @@ from dispatchd.amqp.errors import AccessRefused, AmqpError, NotFound, Preconditi
 
 ORDER_SECONDS = 10.0
 MOST_DIGITS = 15
-USER = "dispatchd.user"
-"""Where the environment of a request has the name of who makes it."""
 
 _STATUS: dict[type[AmqpError], int] = {NotFound: 404, AccessRefused: 403, PreconditionFailed: 400}
 

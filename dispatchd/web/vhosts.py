@@ -9,21 +9,25 @@ import bottle
 
 from dispatchd.actors.orders import DefineVhost, DeleteVhost
 from dispatchd.actors.runtime import Ref, System
+from dispatchd.actors.user_requests import permission_order
 from dispatchd.web.answers import answer_json, created
 from dispatchd.web.encoding import json_list
 from dispatchd.web.requests import body_object, give, text_of_body, truth_of_body
+from dispatchd.web.roles import current, sees_vhost
 from dispatchd.web.snapshots import Row, Snapshots
 
 LONGEST_NAME = 255
 """Octets: clients name the vhost in a short string."""
+EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 FIGURES = ("messages", "messages_ready", "messages_unacknowledged")
 
 
 class Vhosts:
     """The handlers: what they show the vhosts tell, what they change the broker is told."""
 
-    def __init__(self, broker: Ref, system: System) -> None:
+    def __init__(self, broker: Ref, authenticator: Ref, system: System) -> None:
         self._broker = broker
+        self._authenticator = authenticator
         self._snapshots = Snapshots(system)
 
     def route(self, app: bottle.Bottle) -> None:
@@ -34,8 +38,10 @@ class Vhosts:
         app.delete("/api/vhosts/<vhost:name>", callback=self.delete)
 
     def show_all(self) -> str:
-        """All vhosts, by name."""
-        return answer_json(json_list(self._rows(self._snapshots.of_kind("vhost"))))
+        """All vhosts that the user may see, by name."""
+        who = current()
+        rows = [row for row in self._snapshots.of_kind("vhost") if sees_vhost(who, row["name"])]
+        return answer_json(json_list(self._rows(rows)))
 
     def show(self, vhost: str) -> str:
         """One vhost. Raises 404."""
@@ -45,12 +51,19 @@ class Vhosts:
         return answer_json(json.dumps(self._rows(rows)[0]))
 
     def define(self, vhost: str) -> str:
-        """Make a vhost, or change its description, tags or tracing. Raises 400 for a name that can't be one."""
+        """Make a vhost, or change its description, tags or tracing. Raises 400 for a name that can't be one.
+
+        Who makes one may do everything in it.
+        """
         if len(vhost.encode()) > LONGEST_NAME or not vhost.isprintable():
             raise bottle.HTTPError(400, f"a vhost's name has at most {LONGEST_NAME} octets, all of them printable")
         body = body_object()
         description, tags = text_of_body(body, "description"), _tags(body.get("tags"))
-        return created(give(self._broker, DefineVhost(vhost, description, tags, truth_of_body(body, "tracing"))))
+        is_new = give(self._broker, DefineVhost(vhost, description, tags, truth_of_body(body, "tracing")))
+        who = current()
+        if is_new and who.rights_in(vhost) is None:
+            give(self._authenticator, permission_order(who.name, vhost, EVERYTHING))
+        return created(is_new)
 
     def delete(self, vhost: str) -> str:
         """Delete a vhost with everything in it. Raises 404."""

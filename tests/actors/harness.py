@@ -16,7 +16,8 @@ from pamqp.frame import marshal, unmarshal
 from pamqp.header import ContentHeader
 
 from dispatchd.actors.broker import BrokerActor
-from dispatchd.actors.credentials import Credentials
+from dispatchd.actors.credentials import BUILT_IN_HASH, Credentials
+from dispatchd.actors.hashing import BCRYPT
 from dispatchd.actors.messages import ActorMessage, Arrived, Connect, Disconnected, Flush
 from dispatchd.actors.monitor import Watermarks
 from dispatchd.actors.persistence import PersistenceActor
@@ -29,6 +30,7 @@ from dispatchd.amqp.message import Message
 from dispatchd.amqp.methods import METHODS, Method
 from dispatchd.model.flow import Outlet
 from dispatchd.model.residency import Residency
+from dispatchd.model.users import ADMINISTRATOR, User, Users
 from dispatchd.store.interface import Store
 from dispatchd.store.memory_store import MemoryStore
 
@@ -223,6 +225,10 @@ def _is_busy(actor: Actor) -> bool:
     return actor.handling is not None or (len(actor.actor_inbox) > 0 and actor.actor_inbox.permits is None)
 
 
+GUEST = User("guest", BUILT_IN_HASH, BCRYPT, [ADMINISTRATOR], is_of_file=True)
+"""As a configuration file may name it: of what tests make guest may use all."""
+
+
 class World:
     """A whole broker in memory, without ports."""
 
@@ -236,7 +242,7 @@ class World:
         self.system = System()
         self.store = store or MemoryStore()
         self.scratch = MemoryStore()
-        credentials = Credentials({}, guest_from_anywhere=False)
+        credentials = Credentials(Users([GUEST]), guest_from_anywhere=False)
         limits = Limits(2047, FRAME_MAX, 60)
         self.broker = BrokerActor(
             self.system, self.store, self.scratch, credentials, limits, coalesce_seconds, resident, watermarks

@@ -18,7 +18,7 @@ from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import QUARANTINED, Actor
 from dispatchd.actors.vhost import VhostActor
 from dispatchd.model.entry import QueueEntry
-from dispatchd.model.stored_definitions import binding_row, exchange_row, policy_row, queue_row, vhost_row
+from dispatchd.model.stored_definitions import binding_row, exchange_row, policy_row, queue_row, user_row, vhost_row
 
 
 def check_all(world: World, books: Bookkeeper, failed: type[Actor] | None) -> None:
@@ -130,6 +130,7 @@ def check_store(world: World) -> None:
         policies = vhost._governor._policies
         for is_operator in (False, True):
             rows.update(policy_row(name, policy, is_operator) for policy in policies.of(is_operator).in_order())
+    rows.update(user_row(user.to_record()) for user in world.broker._services.users if not user.is_of_file)
     recovered = world.store.recover()
     assert recovered.definitions == rows
     for actor in world.actors(QueueActor):

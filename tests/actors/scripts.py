@@ -7,6 +7,7 @@ broker in which one thing fails could not do, if need be at the second try.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +20,10 @@ from dispatchd.actors import pressure
 from dispatchd.actors.authenticator import CheckPassword
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.connection import ConnectionActor
+from dispatchd.actors.credentials import BUILT_IN_HASH
 from dispatchd.actors.delayed_exchange import DelayedExchangeActor
 from dispatchd.actors.exchange import ExchangeActor
+from dispatchd.actors.hashing import BCRYPT
 from dispatchd.actors.messages import (
     Accepted,
     ActorMessage,
@@ -49,8 +52,18 @@ from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import QUARANTINED, Actor, Ref
 from dispatchd.actors.storage import RESIDENT
 from dispatchd.actors.tracer import TracerActor
+from dispatchd.actors.user_orders import (
+    ClearPermission,
+    ClearTopicPermission,
+    DeleteUser,
+    PutUser,
+    SetPermission,
+    SetTopicPermission,
+    UserOrder,
+)
 from dispatchd.actors.vhost import VhostActor
 from dispatchd.amqp.errors import NotFound, Unavailable
+from dispatchd.model.access import Rights, TopicRights
 from dispatchd.model.alarms import MEMORY
 from dispatchd.model.residency import Residency
 from dispatchd.model.router import Publishing
@@ -714,6 +727,29 @@ def _clear(bench: Bench, order: ClearPolicy) -> None:
         bench.order(order, bench.vhost)
     except NotFound:
         assert bench.books.world.actor(VhostActor).failures.total
+
+
+@script()
+def manage_users(bench: Bench) -> Iterator[None]:
+    """Users and permissions, in force while a client is there."""
+    yield
+    authenticator = bench.world.broker.authenticator
+    bench.order(DefineVhost("u"))
+    bench.order(PutUser("ann", BUILT_IN_HASH, BCRYPT, ["management"]), authenticator)
+    bench.order(SetPermission("ann", "/", Rights(".*", "", "")), authenticator)
+    bench.order(SetPermission("ann", "u", Rights(".*", "", "")), authenticator)
+    bench.order(SetTopicPermission("ann", "/", "amq.topic", TopicRights("a", "b")), authenticator)
+    _perhaps_done(bench, ClearTopicPermission("ann", "/", None))
+    _perhaps_done(bench, ClearPermission("ann", "/"))
+    bench.order(DeleteVhost("u"))
+    _perhaps_done(bench, DeleteUser("ann"))
+    bench.books.settle()
+
+
+def _perhaps_done(bench: Bench, order: UserOrder) -> None:
+    """The first try may have done it."""
+    with suppress(NotFound):
+        bench.order(order, bench.world.broker.authenticator)
 
 
 @script(watermarks=PLENTY)

@@ -3,18 +3,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import cast
+from typing import Any, cast
 
 import bcrypt
 import gevent
 import pytest
+from actors.harness import Listener
 from gevent.event import Event
 
 from dispatchd.actors import authenticator
 from dispatchd.actors.authenticator import AuthenticatorActor, CheckPassword, may_log_in
-from dispatchd.actors.credentials import Credentials, hash_password, is_bcrypt_hash, is_loopback
+from dispatchd.actors.credentials import Credentials, is_loopback, users_of_file
+from dispatchd.actors.hashing import hash_password, is_bcrypt_hash
 from dispatchd.actors.messages import Authenticate, Authenticated
 from dispatchd.actors.runtime import Ref, System
+from dispatchd.model.users import Users
 
 HERE = "127.0.0.1"
 AWAY = "192.0.2.1"
@@ -22,6 +25,18 @@ ALICE = bcrypt.hashpw(b"secret", bcrypt.gensalt(4))
 BOB = bcrypt.hashpw(b"dear", bcrypt.gensalt(6))
 
 Start = Callable[[Credentials], AuthenticatorActor]
+
+
+def credentials_of(users: dict[str, bytes], guest_from_anywhere: bool = False) -> Credentials:
+    """As a broker has them whose file names these users."""
+    credentials = Credentials(Users(users_of_file(users)), guest_from_anywhere)
+    credentials.restore([], [])
+    return credentials
+
+
+def authenticator_of(system: System, credentials: Credentials) -> AuthenticatorActor:
+    nobody: Any = Listener("nobody")
+    return AuthenticatorActor(system, nobody, credentials, nobody, ["/"])
 
 
 class Asker:
@@ -45,7 +60,7 @@ class Gate(Credentials):
     """Credentials whose checks wait, on their native thread, until they are let through."""
 
     def __init__(self) -> None:
-        super().__init__({"alice": ALICE}, guest_from_anywhere=False)
+        super().__init__(Users(users_of_file({"alice": ALICE})), guest_from_anywhere=False)
         self.checked: list[bytes] = []
         self.threads: set[int] = set()
         self._wait, self._go = os.pipe()
@@ -84,7 +99,7 @@ def start(gate: Gate) -> Iterator[Start]:
     system = System()
 
     def begin(credentials: Credentials) -> AuthenticatorActor:
-        actor = AuthenticatorActor(system, "passwords", None, credentials)
+        actor = authenticator_of(system, credentials)
         actor.begin()
         return actor
 
@@ -111,14 +126,14 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_without_users_there_is_guest() -> None:
-    credentials = Credentials({}, guest_from_anywhere=False)
+    credentials = credentials_of({})
     assert credentials.check("guest", b"guest")
     assert not credentials.check("guest", b"other")
     assert not credentials.check("other", b"guest")
 
 
 def test_with_users_there_are_only_those() -> None:
-    credentials = Credentials({"alice": ALICE, "bob": BOB}, guest_from_anywhere=True)
+    credentials = credentials_of({"alice": ALICE, "bob": BOB}, guest_from_anywhere=True)
     assert credentials.check("alice", b"secret")
     assert credentials.check("bob", b"dear")
     assert not credentials.check("alice", b"dear")
@@ -127,19 +142,19 @@ def test_with_users_there_are_only_those() -> None:
 
 @pytest.mark.parametrize("password", [b"", b"\0", b"secret\0", b"x" * 73, b"secret" * 100_000, b"\xff\xfe", b"Secret"])
 def test_any_other_password_is_refused(password: bytes) -> None:
-    credentials = Credentials({"alice": ALICE}, guest_from_anywhere=False)
+    credentials = credentials_of({"alice": ALICE})
     assert not credentials.check("alice", password)
     assert not credentials.check("nobody \ud800", password)
 
 
 def test_a_password_of_72_bytes_is_told_from_a_longer_one() -> None:
-    credentials = Credentials({"alice": bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4))}, guest_from_anywhere=False)
+    credentials = credentials_of({"alice": bcrypt.hashpw(b"x" * 72, bcrypt.gensalt(4))})
     assert credentials.check("alice", b"x" * 72)
     assert not credentials.check("alice", b"x" * 73)
 
 
 def test_only_a_password_that_was_right_is_cached_and_for_its_user_alone() -> None:
-    credentials = Credentials({"alice": ALICE, "bob": ALICE}, guest_from_anywhere=False)
+    credentials = credentials_of({"alice": ALICE, "bob": ALICE})
     assert not credentials.is_cached("alice", b"secret")
     credentials.check("alice", b"wrong")
     credentials.check("alice", b"secret")
@@ -149,21 +164,21 @@ def test_only_a_password_that_was_right_is_cached_and_for_its_user_alone() -> No
 
 
 def test_a_cached_password_needs_no_bcrypt(monkeypatch: pytest.MonkeyPatch) -> None:
-    credentials = Credentials({"alice": ALICE}, guest_from_anywhere=False)
+    credentials = credentials_of({"alice": ALICE})
     assert credentials.check("alice", b"secret")
     monkeypatch.delattr(bcrypt, "checkpw")
     assert credentials.check("alice", b"secret")
 
 
 def test_the_cache_holds_no_password() -> None:
-    credentials = Credentials({"alice": ALICE}, guest_from_anywhere=False)
+    credentials = credentials_of({"alice": ALICE})
     credentials.check("alice", b"secret")
     assert "secret" not in repr(vars(credentials))
 
 
 @pytest.mark.parametrize("user", ["alice", "bob", "nobody"])
 def test_each_refusal_takes_the_work_of_the_costliest_hash(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
-    credentials = Credentials({"alice": ALICE, "bob": BOB}, guest_from_anywhere=False)
+    credentials = credentials_of({"alice": ALICE, "bob": BOB})
     work = 0
     checkpw = bcrypt.checkpw
 
@@ -195,16 +210,16 @@ def test_each_refusal_takes_the_work_of_the_costliest_hash(monkeypatch: pytest.M
 )
 def test_guest_comes_from_loopback_peers_only(peer: str, loopback: bool) -> None:
     assert is_loopback(peer) is loopback
-    assert Credentials({}, guest_from_anywhere=False).permits_peer("guest", peer) is loopback
-    assert Credentials({}, guest_from_anywhere=True).permits_peer("guest", peer)
-    assert Credentials({"guest": ALICE}, guest_from_anywhere=False).permits_peer("guest", peer)
+    assert credentials_of({}).permits_peer("guest", peer) is loopback
+    assert credentials_of({}, guest_from_anywhere=True).permits_peer("guest", peer)
+    assert credentials_of({"guest": ALICE}).permits_peer("guest", peer)
 
 
 @pytest.mark.parametrize("version", [b"2a", b"2b", b"2x", b"2y"])
 def test_each_version_of_bcrypt_is_known(version: bytes) -> None:
     hashed = b"$" + version + ALICE[3:]
     assert is_bcrypt_hash(hashed)
-    assert Credentials({"alice": hashed}, guest_from_anywhere=False).check("alice", b"secret")
+    assert credentials_of({"alice": hashed}).check("alice", b"secret")
 
 
 @pytest.mark.parametrize(
@@ -240,14 +255,14 @@ def test_a_new_hash_is_one() -> None:
 
 
 def test_a_connection_is_answered(start: Start) -> None:
-    ref = start(Credentials({"alice": ALICE}, guest_from_anywhere=False)).ref
+    ref = start(credentials_of({"alice": ALICE})).ref
     assert ask(ref, "alice", b"secret").answer() == Authenticated("alice", accepted=True)
     assert ask(ref, "alice", b"wrong").answer() == Authenticated("alice", accepted=False)
     assert ask(ref, "nobody", b"secret").answer() == Authenticated("nobody", accepted=False)
 
 
 def test_guest_is_refused_from_elsewhere_without_a_check(start: Start, caplog: pytest.LogCaptureFixture) -> None:
-    actor = start(Credentials({}, guest_from_anywhere=False))
+    actor = start(credentials_of({}))
     assert not ask(actor.ref, "guest", b"guest", AWAY).answer().accepted
     assert "user 'guest' is refused from 192.0.2.1: it may come from loopback addresses only" in caplog.text
     assert ask(actor.ref, "guest", b"guest", HERE).answer().accepted
@@ -255,7 +270,7 @@ def test_guest_is_refused_from_elsewhere_without_a_check(start: Start, caplog: p
 
 
 def test_the_admin_asks_without_an_actor_of_its_own(start: Start) -> None:
-    actor = start(Credentials({"alice": ALICE}, guest_from_anywhere=False))
+    actor = start(credentials_of({"alice": ALICE}))
     assert may_log_in(actor.ref, "alice", b"secret", HERE, timeout=10)
     assert not may_log_in(actor.ref, "alice", b"wrong", HERE, timeout=10)
     assert actor.ref.ask(CheckPassword("alice", b"secret", HERE), timeout=10).get(timeout=10) is True
@@ -276,7 +291,7 @@ def test_checks_run_on_native_threads_while_the_actor_goes_on(start: Start, gate
     slow = ask(actor.ref, "alice", b"wrong")
     until(lambda: b"wrong" in gate.checked)
     assert ask(actor.ref, "alice", b"secret").answer().accepted
-    assert actor.snapshot() == {"name": "passwords", "waiting": 1}
+    assert actor.snapshot() == {"name": "authenticator", "users": 1, "waiting": 1}
     assert slow.answers == []
     gate.let_through(1)
     assert not slow.answer().accepted
@@ -330,7 +345,7 @@ def test_who_waits_when_it_stops_is_refused(start: Start, gate: Gate) -> None:
 
 
 def test_a_check_that_has_not_even_begun_when_it_stops_is_refused() -> None:
-    actor = AuthenticatorActor(System(), "passwords", None, Credentials({"alice": ALICE}, guest_from_anywhere=False))
+    actor = authenticator_of(System(), credentials_of({"alice": ALICE}))
     asker = Asker()
     actor.on_authenticate(Authenticate(cast("Ref", asker), "alice", b"secret", HERE))
     actor.on_stop()

@@ -64,6 +64,7 @@ from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotFound
 from dispatchd.amqp.message import make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.access import unrestricted
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.consumer import Consumer
 from dispatchd.model.entry import QueueEntry
@@ -89,7 +90,7 @@ class Rig:
         persistence: Any = self.persistence
         capabilities = {"capabilities": {"consumer_cancel_notify": True}}
         host = Vhost("/", vhost, catalogue, persistence)
-        session = Session("session", 5, "guest", self.transport, FRAME_MAX, capabilities, host)
+        session = Session("session", 5, unrestricted("guest", "/"), self.transport, FRAME_MAX, capabilities, host)
         self.channel = ChannelActor(system, 1, connection, session)
         self.ref = self.channel.begin()
 

@@ -32,6 +32,7 @@ from dispatchd.actors.connection import (
     ConnectionActor,
     Services,
 )
+from dispatchd.actors.credentials import built_in_user
 from dispatchd.actors.messages import (
     Arrived,
     Authenticate,
@@ -53,6 +54,7 @@ from dispatchd.actors.session import Limits, Vhost
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import FrameError
 from dispatchd.model.catalogue import Catalogue
+from dispatchd.model.users import Users
 
 
 class Rig:
@@ -68,7 +70,7 @@ class Rig:
         authenticator: Any = self.authenticator
         persistence: Any = Listener("persistence")
         hosts = {"/": Vhost("/", vhost, Catalogue("/", lambda octets: b"x" * octets, lambda: 1), persistence)}
-        services = Services(hosts, authenticator, Limits(2047, 131072, 60))
+        services = Services(hosts, Users([built_in_user(["/"])]), authenticator, Limits(2047, 131072, 60))
         self.actor = ConnectionActor(system, self.transport, broker, services)
         self.ref = self.actor.begin()
 
@@ -126,10 +128,10 @@ def rig() -> Iterator[Rig]:
 
 def test_the_handshake(rig: Rig) -> None:
     rig.reach(STARTING)
-    rig.method(m.ConnectionStartOk({"product": "test"}, "PLAIN", b"\0ann\0secret"))
+    rig.method(m.ConnectionStartOk({"product": "test"}, "PLAIN", b"\0guest\0secret"))
     authenticate = rig.authenticator.take(Authenticate)
-    assert (authenticate.user, authenticate.password, authenticate.peer) == ("ann", b"secret", "127.0.0.1")
-    rig.tell(Authenticated("ann", accepted=True))
+    assert (authenticate.user, authenticate.password, authenticate.peer) == ("guest", b"secret", "127.0.0.1")
+    rig.tell(Authenticated("guest", accepted=True))
     ((_, tune),) = rig.transport.frames()
     assert (tune.channel_max, tune.frame_max, tune.heartbeat) == (2047, 131072, 60)
     rig.method(m.ConnectionTuneOk(100, 8192, 10))

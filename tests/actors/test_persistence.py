@@ -34,6 +34,7 @@ from dispatchd.actors.runtime import System
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.access import unrestricted
 from dispatchd.model.alarms import FAILING, STORE
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
@@ -441,7 +442,8 @@ def test_a_transaction_whose_commit_fails_is_tried_again(start: Start, store: Ga
 
 
 def done(channel: Any, method: m.Method | None = None) -> Done:
-    return Done(Request(channel, method or m.QueueDeclare(), 1), m.QueueDeclareOk("q", 0, 0))
+    request = Request(channel, method or m.QueueDeclare(), 1, unrestricted("guest", "/"))
+    return Done(request, m.QueueDeclareOk("q", 0, 0))
 
 
 def test_a_definition_is_answered_when_it_is_stored(start: Start, store: GatedStore, channel: Listener) -> None:

@@ -14,6 +14,7 @@ from dispatchd.actors.runtime import tell_all
 from dispatchd.actors.session import Session, Vhost
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.access import unrestricted
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.direct_replies import ADDRESS_PREFIX, REPLY_TO
 from dispatchd.model.router import Publishing
@@ -202,7 +203,7 @@ class Asking:
         persistence: Any = Listener("persistence")
         ref: Any = Listener("channel")
         host = Vhost("/", vhost, catalogue, persistence)
-        session = Session("session", 5, "guest", self.transport, FRAME_MAX, {}, host)
+        session = Session("session", 5, unrestricted("guest", "/"), self.transport, FRAME_MAX, {}, host)
         self.requester = Requester(1, ref, session)
         self.requester.consume("r")
 

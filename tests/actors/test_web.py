@@ -12,6 +12,7 @@ import pytest
 from actors.harness import settle
 from admin_fakes import (
     EVIL,
+    ME,
     Explode,
     Fake,
     FakeBroker,
@@ -20,6 +21,7 @@ from admin_fakes import (
     FakeExchange,
     FakePersistence,
     FakeQueue,
+    FakeUser,
     begin,
     channel_facts,
     connection_facts,
@@ -100,9 +102,9 @@ def test_everything_wants_a_login(admin: AdminServer, path: str) -> None:
 def test_the_authenticator_gets_user_password_and_peer(system: System) -> None:
     seen = []
 
-    def authenticate(user: str, password: bytes, peer: str) -> bool:
+    def authenticate(user: str, password: bytes, peer: str) -> FakeUser:
         seen.append((user, password, peer))
-        return True
+        return ME
 
     with serving(system, authenticate) as server:
         assert ask(server, "/api/actors", headers=login("zoë", "pass:wörd")).status == 200
@@ -121,7 +123,7 @@ def test_credentials_need_not_be_utf8() -> None:
 
 def test_checks_need_no_login(system: System) -> None:
     ready = False
-    with serving(system, authenticate=lambda *_: False, is_ready=lambda: ready) as server:
+    with serving(system, authenticate=lambda *_: None, is_ready=lambda: ready) as server:
         assert (ask(server, "/livez", headers={}).status, ask(server, "/livez", headers={}).body) == (200, b"ok")
         assert ask(server, "/readyz", headers={}).status == 503
         ready = True

@@ -16,9 +16,11 @@ from broker.process import BrokerProcess
 SECONDS = 20
 
 
-def api(broker: BrokerProcess, method: str, path: str, body: Any = None, user: str = "guest") -> tuple[int, Any]:
+def api(
+    broker: BrokerProcess, method: str, path: str, body: Any = None, user: str = "guest", password: str = "guest"
+) -> tuple[int, Any]:
     """Ask the API; returns the status and the JSON that comes."""
-    login = base64.b64encode(f"{user}:guest".encode()).decode()
+    login = base64.b64encode(f"{user}:{password}".encode()).decode()
     url = f"http://{broker.host}:{broker.admin_port}/api/{path}"
     data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
     headers = {"Authorization": f"Basic {login}", "X-Requested-With": "tests"}
@@ -31,10 +33,14 @@ def api(broker: BrokerProcess, method: str, path: str, body: Any = None, user: s
         return error.code, json.load(error)
 
 
-def dispatchd(broker: BrokerProcess, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command against the broker."""
+def dispatchd(broker: BrokerProcess, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a command against the broker; one with `--offline`, against its data."""
+    where = ["--url", f"http://{broker.host}:{broker.admin_port}"]
+    if "--offline" in words:
+        where = ["--persist-dir", str(broker.persist_dir)]
     return subprocess.run(
-        [sys.executable, "-m", "dispatchd", *words, "--url", f"http://{broker.host}:{broker.admin_port}"],
+        [sys.executable, "-m", "dispatchd", *words, *where],
+        input=stdin,
         capture_output=True,
         check=False,
         text=True,

@@ -141,4 +141,5 @@ def test_actions_can_be_off(start_broker: Callable[..., BrokerProcess]) -> None:
     number = find(broker, "persistence", "persistence")
     status, found = api(broker, "PUT", f"actors/{number}/pause", {})
     assert (status, found["error"]) == (403, "access_refused")
+    broker.stop()  # so that all of its log is here
     assert any("dispatchd.audit" in line and "was refused to pause" in line for line in broker.log)

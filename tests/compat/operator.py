@@ -23,6 +23,7 @@ class Operator:
     def __init__(self, host: str, admin_port: int) -> None:
         self._url = f"http://{host}:{admin_port}/api/"
         self._set: set[tuple[str, str]] = set()
+        self._users: set[str] = set()
 
     def take(self, step: script.OperatorStep) -> list[str]:
         """Do a step; what came of it in lines."""
@@ -36,6 +37,15 @@ class Operator:
                 return [self._ask("PUT", kind, VHOST, step.name, body=body)]
             case script.ClearPolicy():
                 return [self._ask("DELETE", kind_of(step.by_operator), VHOST, step.name)]
+            case script.PutUser():
+                self._users.add(step.name)
+                return [self._ask("PUT", "users", step.name, body={"password": "secret", "tags": step.tags})]
+            case script.Permit():
+                body = {"configure": step.configure, "write": step.write, "read": step.read}
+                return [self._ask("PUT", "permissions", VHOST, step.user, body=body)]
+            case script.PermitTopics():
+                body = {"exchange": step.exchange, "write": step.write, "read": step.read}
+                return [self._ask("PUT", "topic-permissions", VHOST, step.user, body=body)]
             case script.ShowPolicies():
                 return [self._ask("GET", kind_of(step.by_operator), VHOST)]
         raise TypeError(f"an operator can't do {step!r}")
@@ -57,6 +67,8 @@ class Operator:
     def clean_up(self) -> None:
         for kind, name in self._set:
             self._ask("DELETE", kind, VHOST, name)
+        for user in self._users:
+            self._ask("DELETE", "users", user)
 
 
 def kind_of(by_operator: bool) -> str:

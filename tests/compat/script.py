@@ -429,6 +429,30 @@ class ShowPolicies(OperatorStep):
     by_operator: bool = False
 
 
+@dataclass(frozen=True, repr=False)
+class PutUser(OperatorStep):
+    """Its password is "secret"."""
+
+    name: str
+    tags: Any
+
+
+@dataclass(frozen=True, repr=False)
+class Permit(OperatorStep):
+    user: str
+    configure: str
+    write: str
+    read: str
+
+
+@dataclass(frozen=True, repr=False)
+class PermitTopics(OperatorStep):
+    user: str
+    exchange: str
+    write: str
+    read: str
+
+
 class Scenario(NamedTuple):
     """A script with a name; `reason` is for those in known_differences.py."""
 

@@ -6,8 +6,11 @@ from unit.model.consuming import message
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.amqp.message import Message, make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.access import unrestricted
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.publishes import by_exchange, mandatory, publishable
+
+GUEST = unrestricted("guest", "/")
 
 
 @pytest.fixture
@@ -32,7 +35,7 @@ def test_each_exchange_gets_its_messages_in_order_and_their_cost(published: list
 
 def test_nothing_published_is_no_group(catalogue: Catalogue) -> None:
     assert by_exchange([]) == []
-    assert publishable([], "guest", catalogue, "") == ([], None)
+    assert publishable([], GUEST, catalogue, "") == ([], None)
 
 
 def test_what_is_right_may_be_published(catalogue: Catalogue) -> None:
@@ -41,7 +44,7 @@ def test_what_is_right_may_be_published(catalogue: Catalogue) -> None:
         published("amq.fanout", Properties(user_id="guest", expiration="0", delivery_mode=1)),
         published("", Properties(user_id="guest", delivery_mode=2)),
     ]
-    assert publishable(messages, "guest", catalogue, "") == (messages, None)
+    assert publishable(messages, GUEST, catalogue, "") == (messages, None)
 
 
 def immediate() -> Message:
@@ -52,7 +55,7 @@ def immediate() -> Message:
 
 def test_copies_are_addressed(catalogue: Catalogue) -> None:
     message = published("", Properties(headers={"CC": ["other"]}))
-    assert publishable([message], "guest", catalogue, "") == ([message], None)
+    assert publishable([message], GUEST, catalogue, "") == ([message], None)
     assert message.copy_keys == ["other"]
 
 
@@ -88,7 +91,7 @@ def test_what_comes_before_a_message_that_is_refused_is_published(
     catalogue: Catalogue, refused: Message, text: str
 ) -> None:
     before = [published(), published("amq.fanout")]
-    messages, error = publishable([*before, refused, published(), published("none")], "guest", catalogue, "")
+    messages, error = publishable([*before, refused, published(), published("none")], GUEST, catalogue, "")
     assert messages == before
     assert isinstance(error, AmqpError)
     assert error.text == text
