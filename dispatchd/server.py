@@ -23,6 +23,7 @@ from dispatchd.actors.resources import keep_memory_together, raise_file_limit
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
 from dispatchd.actors.vitals import look_at_vitals
+from dispatchd.actors.watchdog import Watchdog
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, StartError
 from dispatchd.garbage import GarbageCollection
@@ -113,6 +114,8 @@ class Server:
         app = make_app(self.system, self._authenticate, self._can_work, self._overview, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port)
+        self._watchdog = Watchdog(self.system)
+        self._watchdog.start()
         try:
             self._listen()
         except StartError:
@@ -164,6 +167,7 @@ class Server:
         return is_flushed
 
     def _end(self) -> None:
+        self._watchdog.stop()
         for server in (self._listener, self._admin, self._debug):
             server.stop()
         for actor in list(self.system.actors.values()):

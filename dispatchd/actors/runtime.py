@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import count
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
@@ -22,6 +20,7 @@ from pykka.messages import _ActorStop
 
 from dispatchd.actors import vitals
 from dispatchd.actors.failures import ANSWERED, REFUSED, REPEATED, Failure, FailureHistory, FailureLog
+from dispatchd.actors.holdups import HoldUps
 from dispatchd.actors.mailbox import Mailbox
 from dispatchd.actors.messages import ActorMessage, Quarantine, Restart, Snapshot
 from dispatchd.actors.turns import Turns
@@ -85,26 +84,11 @@ def tell_all(told: Sequence[Telling]) -> None:
         ref.tell(message)
 
 
-SLOW_HANDLERS = 100
-"""The last ones, which are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlowHandler:
-    """A message whose handling took longer than it should, with all that it waited for. `at` is Unix time."""
-
-    at: float
-    actor: int
-    kind: str
-    name: str
-    message_type: str
-    took_ms: float
-
-
 class System:
     """All actors of one broker, by number: what the admin looks at from outside.
 
-    Those `measured` did something in the last minute; who is in `pauses` will go on by itself or is told to.
+    Those `measured` did something in the last minute; who is in `pauses` will go on by itself or is told to. `slow` are
+    handlers that took long, `blocks` the times that the loop stood still, which the watchdog notes.
     """
 
     def __init__(self) -> None:
@@ -113,8 +97,8 @@ class System:
         self.pauses: dict[int, Pause] = {}
         self.turns = Turns()
         self.failures = FailureLog()
-        self.slow: deque[SlowHandler] = deque(maxlen=SLOW_HANDLERS)
-        self.slow_total = 0
+        self.slow = HoldUps()
+        self.blocks = HoldUps()
         self.ended = 0
         self._numbers = count(1)
 
@@ -133,12 +117,8 @@ class System:
             self.measured.pop(actor.number, None)
             if (pause := self.pauses.pop(actor.number, None)) is not None:
                 pause.cancel()
-
-    def was_slow(self, actor: Actor, message: Any, took_ns: int) -> None:
-        """A handler took long."""
-        self.slow_total += 1
-        name = type(message).__name__
-        self.slow.append(SlowHandler(time.time(), actor.number, actor.kind, actor.name, name, took_ns / 1e6))
+            self.slow.forget(actor.number)
+            self.blocks.forget(actor.number)
 
 
 class Actor(pykka.Actor):
@@ -332,7 +312,7 @@ class Actor(pykka.Actor):
         if took > figures.longest:
             figures.longest = took
         if took > SLOW_NS:
-            self.system.was_slow(self, message, took)
+            self.system.slow.note(self, message, took)
         if self.traced_by is not None:
             self.traced_by(message_type, waited, took, self.outcome)
         return ended

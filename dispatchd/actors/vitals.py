@@ -247,6 +247,8 @@ def vitals(actor: Actor) -> dict[str, Any]:
         "handling": type(actor.handling).__name__ if actor.handling is not None else None,
         "handling_ms": _rounded(handling_ms(actor)),
         "age_ms": _rounded((perf_counter_ns() - actor.began_at) / 1e6),
+        "slow": actor.system.slow.by_actor[actor.number],
+        "blocks": actor.system.blocks.by_actor[actor.number],
         "failures": actor.failures.total,
         "restarts": actor.restarts,
         "last_failure": last.summary() if last else None,

@@ -65,6 +65,8 @@ SORTS: Final[dict[str, Callable[[Actor], Any]]] = {
     "busy_ms": vitals.busy_ns,
     "handling_ms": vitals.handling_ms,
     "age_ms": lambda actor: -actor.began_at,
+    "slow": lambda actor: actor.system.slow.by_actor[actor.number],
+    "blocks": lambda actor: actor.system.blocks.by_actor[actor.number],
     "failures": lambda actor: actor.failures.total,
     "restarts": lambda actor: actor.restarts,
     "last_failure": lambda actor: actor.failures.last.at if actor.failures.last is not None else 0.0,
@@ -87,6 +89,7 @@ class Actors:
         app.get("/api/actors/tree", callback=self.tree)
         app.get("/api/actors/failures", callback=self.failures)
         app.get("/api/actors/slow", callback=self.slow)
+        app.get("/api/actors/blocks", callback=self.blocks)
         app.get("/api/actors/<number:int>", callback=self.show)
         app.get("/api/actors/<number:int>/mailbox", callback=self.mailbox)
         app.get("/api/actors/<number:int>/stack", callback=self.stack)
@@ -194,7 +197,11 @@ class Actors:
 
     def slow(self) -> str:
         """The last handlers that took long, the newest first."""
-        return answer_json(json_list(slow_rows(self._system)))
+        return answer_json(json_list(self._system.slow.rows()))
+
+    def blocks(self) -> str:
+        """The last times that the loop was blocked, with the stack then, the newest first."""
+        return answer_json(json_list(self._system.blocks.rows()))
 
     def mailbox(self, number: int) -> str:
         """The oldest messages that wait: what they are, and nothing of what clients wrote."""
@@ -267,19 +274,6 @@ def failure_row(failure: Failure) -> Row:
         reason = str(error)
     row: Row = plain({**failure.summary(), "can_replay": reason is None, "no_replay_because": reason})
     return row
-
-
-def slow_rows(system: System) -> list[Row]:
-    """The last handlers that took long, the newest first."""
-    return [
-        {
-            "at": each.at,
-            "actor": {"id": each.actor, "kind": each.kind, "name": each.name},
-            "message_type": each.message_type,
-            "took_ms": round(each.took_ms, 3),
-        }
-        for each in reversed(system.slow)
-    ]
 
 
 def _node(actor: Actor, children: dict[int | None, list[Actor]], depth: int, limit: int) -> Row:

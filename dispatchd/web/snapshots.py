@@ -184,7 +184,8 @@ def actor_totals(system: System) -> Row:
     return {
         **sums,
         **{state: states[state] for state in ("running", "paused", "quarantined")},
-        "slow_handlers": system.slow_total,
+        "slow": system.slow.figures(),
+        "blocks": system.blocks.figures(),
         "held": held,
         "deepest": deepest.vitals() if deepest is not None else None,
     }

@@ -161,10 +161,13 @@ def test_slow_handlers_are_listed(system: System, worker: Worker, monkeypatch: p
     monkeypatch.setattr(runtime, "SLOW_NS", 5_000_000)
     do(worker, lambda: gevent.sleep(0.01))
     do(worker)
-    [slow] = system.slow
-    assert (slow.actor, slow.kind, slow.name, slow.message_type) == (worker.number, "worker", "ann", "Do")
-    assert slow.took_ms >= 10
-    assert system.slow_total == 1
+    [slow] = system.slow.rows()
+    assert slow["actor"] == {"id": worker.number, "kind": "worker", "name": "ann"}
+    assert (slow["message_type"], slow["took_ms"] >= 10) == ("Do", True)
+    assert (worker.vitals()["slow"], system.slow.figures()["total"]) == (1, 1)
+    worker.end()
+    wait_until(lambda: not system.actors)
+    assert (system.slow.by_actor, system.slow.total) == ({}, 1)
 
 
 def test_states(system: System, worker: Worker) -> None:

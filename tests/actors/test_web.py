@@ -41,7 +41,8 @@ from dispatchd.web.snapshots import FAILED, LATE, Snapshots
 VITALS = {
     "id", "kind", "name", "parent", "state", "waits_for", "resumes_in_ms", "mailbox_depth", "mailbox_peak", "oldest_ms",
     "wait_p50_ms", "wait_p99_ms", "handled", "handled_per_second", "mean_ms", "p99_ms", "max_ms", "busy_percent",
-    "busy_ms", "handling", "handling_ms", "age_ms", "failures", "restarts", "last_failure",
+    "busy_ms", "handling", "handling_ms", "age_ms", "slow", "blocks", "failures", "restarts",
+    "last_failure",
 }  # fmt: skip
 API = ["overview", "connections", "channels", "exchanges", "queues", "actors", "actors/1"]
 
