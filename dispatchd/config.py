@@ -163,7 +163,7 @@ OPTIONS: Final = (
         "debug-port",
         _port,
         _PORT,
-        "port for the stacks of all greenlets, on loopback only (default: 6060)",
+        "port for stacks, a profile, memory and the log level, on loopback only (default: 6060)",
         _whole_number,
     ),
     Option(

@@ -37,10 +37,11 @@ from dispatchd.web.actor_actions import ActorActions
 from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
 from dispatchd.web.app import Section, make_app
-from dispatchd.web.debug import DebugServer, install_signal
+from dispatchd.web.debug import DebugServer
 from dispatchd.web.guard import Guard
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
+from dispatchd.web.stacks import install_signal
 from dispatchd.web.users import Users as UsersSection
 from dispatchd.web.vhosts import Vhosts
 
@@ -113,7 +114,7 @@ class Server:
         ]
         app = make_app(self.system, self._authenticate, self._can_work, self._overview, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
-        self._debug = DebugServer(config.debug_port)
+        self._debug = DebugServer(config.debug_port, self.system)
         self._watchdog = Watchdog(self.system)
         self._watchdog.start()
         try:

@@ -31,6 +31,9 @@ BLOCKED_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 1.0
 """From then on it is a warning, given while it is still blocked."""
 
+ON_RECEIVE: Final = Actor.on_receive.__code__
+"""Where `self` is an actor and `message` what it handles."""
+
 _sleep: Final = monkey.get_original("time", "sleep")
 _get_ident: Final = monkey.get_original("threading", "get_ident")
 
@@ -38,14 +41,11 @@ _get_ident: Final = monkey.get_original("threading", "get_ident")
 def handled_in(frame: FrameType | None) -> tuple[Actor, Any] | None:
     """The actor whose handler this stack is in, and the message; None if it is in none."""
     while frame is not None:
-        if frame.f_code is _ON_RECEIVE:
+        if frame.f_code is ON_RECEIVE:
             found = frame.f_locals
             return found["self"], found["message"]
         frame = frame.f_back
     return None
-
-
-_ON_RECEIVE: Final = Actor.on_receive.__code__
 
 
 class Watchdog:

@@ -11,7 +11,8 @@ from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.messages import Restart
 from dispatchd.actors.runtime import Actor, System, receives
-from dispatchd.web.debug import DebugServer, install_signal, stacks
+from dispatchd.web.debug import DebugServer
+from dispatchd.web.stacks import install_signal, stacks
 
 
 class QueueActor(Actor):
@@ -25,7 +26,7 @@ class QueueActor(Actor):
 
 @pytest.fixture
 def server() -> Iterator[DebugServer]:
-    server = DebugServer(0)
+    server = DebugServer(0, System())
     server.start()
     yield server
     server.stop()
@@ -162,7 +163,7 @@ def test_it_listens_on_loopback_only(server: DebugServer) -> None:
 
 def test_a_port_in_use_is_an_error(server: DebugServer) -> None:
     with pytest.raises(OSError, match="in use"):
-        DebugServer(server.port).start()
+        DebugServer(server.port, System()).start()
 
 
 def test_the_signal_is_heard_by_a_greenlet_that_never_waits(caplog: pytest.LogCaptureFixture) -> None:
@@ -175,7 +176,7 @@ def test_the_signal_is_heard_by_a_greenlet_that_never_waits(caplog: pytest.LogCa
             while not caplog.records:
                 pass
 
-        with caplog.at_level(logging.WARNING, "dispatchd.web.debug"):
+        with caplog.at_level(logging.WARNING, "dispatchd.web.stacks"):
             gevent.spawn(never_waits).get(timeout=10)
     finally:
         signal.signal(signal.SIGUSR1, before)
