@@ -15,6 +15,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 GARAGEMQ := /usr/bin/garagemq
+CHROMIUM := /usr/bin/chromium
+SHOTS    := build/screenshots
 # RUNLEVEL keeps Debian from starting the broker that it installs: tests and benchmarks start one of their own.
 DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } && \
 	$$([ "$$(id -u)" = 0 ] || echo sudo -n) sh -c 'apt-get update -qq && \
@@ -25,9 +27,11 @@ DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n tr
 run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
 
-test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too
+test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too; pictures in build/screenshots
+	-@$(MAKE) --no-print-directory $(CHROMIUM)
+	@mkdir -p $(SHOTS)
 	$(BIN)/pytest tests/unit
-	PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
+	DISPATCHD_SCREENSHOTS=$(abspath $(SHOTS)) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
 
 soak: $(INSTALLED) $(TOOLS)  ## The long form of the tests by chance and of crashes, and a soak of DISPATCHD_SOAK_MINUTES (30)
 	DISPATCHD_SOAK=1 PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/crash tests/broker/test_bad_input.py
@@ -54,6 +58,9 @@ $(RABBITMQ):
 
 $(GARAGEMQ):
 	@$(DEBIAN) garagemq || { echo "Debian's garagemq ($@) is missing: apt-get install garagemq" >&2; exit 1; }
+
+$(CHROMIUM):
+	@$(DEBIAN) chromium || { echo "Debian's chromium ($@) is missing: the tests of the page are skipped" >&2; exit 1; }
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -38,7 +38,12 @@ from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
 from dispatchd.web.app import Section, make_app
 from dispatchd.web.debug import DebugServer
+from dispatchd.web.details import Details
+from dispatchd.web.events import Events
+from dispatchd.web.gate import Gate
 from dispatchd.web.guard import Guard
+from dispatchd.web.meter import Meter
+from dispatchd.web.operations import Operations
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
 from dispatchd.web.stacks import install_signal
@@ -103,16 +108,21 @@ class Server:
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
         )
         guard = Guard(are_actions_on=config.admin_actions)
+        meter = Meter(self.system)
+        self._events = Events(meter)
         sections: list[Section] = [
             Actors(self.system, guard),
             ActorActions(self.system, guard),
             ActorTrace(self.system, guard),
+            Details(self.system, meter, self._events),
+            Operations(self.system),
             Vhosts(self._broker_ref, self._broker.authenticator, self.system),
             UsersSection(self._broker.authenticator, Directory(self._users)),
             Policies(self.system),
             Policies(self.system, of_operator=True),
         ]
-        app = make_app(self.system, self._authenticate, self._can_work, self._overview, sections)
+        gate = Gate(self._authenticate, self._users.find)
+        app = make_app(self.system, gate, self._can_work, self._overview, meter, self._events, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._debug = DebugServer(config.debug_port, self.system)
         self._watchdog = Watchdog(self.system)
@@ -122,6 +132,7 @@ class Server:
         except StartError:
             self._end()
             raise
+        self._events.start()
         self._is_ready = True
 
     def _listen(self) -> None:
@@ -169,6 +180,7 @@ class Server:
 
     def _end(self) -> None:
         self._watchdog.stop()
+        self._events.stop()
         for server in (self._listener, self._admin, self._debug):
             server.stop()
         for actor in list(self.system.actors.values()):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,8 +16,11 @@ from dispatchd.actors.runtime import Actor, Ref, System, receives
 from dispatchd.web.actor_actions import ActorActions
 from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
-from dispatchd.web.app import Authenticate, Section, make_app
+from dispatchd.web.app import Section, make_app
+from dispatchd.web.events import Events
+from dispatchd.web.gate import Authenticate, Gate
 from dispatchd.web.guard import Guard
+from dispatchd.web.meter import Meter
 from dispatchd.web.server import AdminServer
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"></td><script>document.title='owned'</script>"
@@ -70,6 +73,7 @@ class FakeUser:
     name: str
     tags: list[str]
     vhosts: list[str] = field(default_factory=list)
+    hash: str = ""
 
     def rights_in(self, vhost: str) -> Any:
         return "all" if vhost in self.vhosts else None
@@ -151,16 +155,26 @@ def serving(
     is_ready: Callable[[], bool] = lambda: True,
     overview: Callable[[], dict[str, Any]] = overview_facts,
     *,
+    users: Iterable[FakeUser] = (ME,),
     are_actions_on: bool = True,
+    sections: Iterable[Section] = (),
+    meter: Meter | None = None,
+    events: Events | None = None,
 ) -> Iterator[AdminServer]:
     """Serve the admin of a system on a free port, and end the server and the actors afterwards."""
     guard = Guard(are_actions_on=are_actions_on)
-    sections: list[Section] = [Actors(system, guard), ActorActions(system, guard), ActorTrace(system, guard)]
-    server = AdminServer(make_app(system, authenticate, is_ready, overview, sections), "127.0.0.1", 0)
+    own: list[Section] = [Actors(system, guard), ActorActions(system, guard), ActorTrace(system, guard)]
+    meter = meter or Meter(system)
+    events = events or Events(meter)
+    gate = Gate(authenticate, {user.name: user for user in users}.get)
+    app = make_app(system, gate, is_ready, overview, meter, events, [*own, *sections])
+    server = AdminServer(app, "127.0.0.1", 0)
     server.start()
+    events.start()
     try:
         yield server
     finally:
+        events.stop()
         server.stop()
         actors = list(system.actors.values())
         for actor in actors:

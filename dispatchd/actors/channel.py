@@ -405,6 +405,29 @@ class ChannelActor(ChannelMethods):
             return "the end of its transaction"
         return f"what was published before {m.method_name(waiting)} to be in queues" if waiting is not None else None
 
+    def figures(self) -> dict[str, Any]:
+        """What lists of many channels are made of, seen from outside."""
+        return {
+            "vhost": self._session.vhost_name,
+            "user": self._session.user,
+            "connection": self._session.name,
+            "messages_unacknowledged": self._subscriber.unacknowledged,
+            "messages_unconfirmed": self._publisher.unconfirmed,
+            "consumer_count": self._subscriber.consumer_count,
+            "published": self._publisher.published,
+            "delivered": self._subscriber.last_tag,
+            "acknowledged": self._subscriber.acknowledged,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """What the page of the channel shows beyond its row."""
+        return {
+            "consumers": self._subscriber.consumer_rows(),
+            "unacked": self._subscriber.unacked_rows(time.monotonic()),
+            "unaccepted": self._publisher.unaccepted,
+            "backlog": len(self._backlog),
+        }
+
     def snapshot(self) -> dict[str, Any]:
         """The channel's row in the admin."""
         waiting = self._waiting_for

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
 
+from dispatchd.actors.inspection import Inspectable
 from dispatchd.actors.messages import (
     Cancel,
     CommitTransaction,
@@ -20,7 +21,7 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.publisher import Publisher
 from dispatchd.actors.requester import Requester
-from dispatchd.actors.runtime import Actor, Ref, System, Told, tell_all
+from dispatchd.actors.runtime import Ref, System, Told, tell_all
 from dispatchd.actors.subscriber import Outcome, Subscriber
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 MethodTable = dict[type, Callable[[Any, Any], None]]
 
 
-class ChannelMethods(Actor):
+class ChannelMethods(Inspectable):
     """The part of a channel that carries out methods; the channel itself sees to when each has its turn.
 
     `_waiting_for` is the method, or the request to another actor, without whose answer the channel does not go on.

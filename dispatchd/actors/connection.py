@@ -11,6 +11,7 @@ import gevent
 
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.identity import server_properties
+from dispatchd.actors.inspection import Inspectable
 from dispatchd.actors.messages import (
     ActorMessage,
     Arrived,
@@ -29,7 +30,7 @@ from dispatchd.actors.messages import (
     Retire,
     Unblock,
 )
-from dispatchd.actors.runtime import Actor, Ref, System, Told, receives
+from dispatchd.actors.runtime import Ref, System, Told, receives
 from dispatchd.actors.sasl import MECHANISMS, read_credentials
 from dispatchd.actors.session import Limits, Session, Vhost
 from dispatchd.amqp import methods as m
@@ -87,7 +88,7 @@ class LeaveDeadline(ActorMessage):
     reaches_quarantined: ClassVar[bool] = True
 
 
-class ConnectionActor(Actor):
+class ConnectionActor(Inspectable):
     """One client's connection. Its number stands for it as the owner of exclusive queues."""
 
     kind = "connection"
@@ -432,6 +433,19 @@ class ConnectionActor(Actor):
             return "its client's close-ok"
         return "queues to take what it published" if self._transport.waits_for_credit else None
 
+    def figures(self) -> dict[str, Any]:
+        """What lists of many connections are made of, seen from outside."""
+        transport = self._transport
+        return {
+            "user": self._user,
+            "vhost": self._session.vhost_name if self._session else None,
+            "state": self._shown_state(),
+            "channels": len(self._channels),
+            "recv_oct": transport.received_bytes,
+            "send_oct": transport.sent_bytes,
+            "blocked_by_credit": transport.waits_for_credit,
+        }
+
     def snapshot(self) -> dict[str, Any]:
         """The connection's row in the admin."""
         transport = self._transport
@@ -455,6 +469,15 @@ class ConnectionActor(Actor):
             "recv_oct": transport.received_bytes,
             "send_oct": transport.sent_bytes,
             "blocked_by_credit": transport.waits_for_credit,
+        }
+
+    def details(self) -> dict[str, Any]:
+        """What the page of the connection shows beyond its row."""
+        return {
+            "auth_mechanism": self._mechanism,
+            "reason_to_block": self._reason_to_block or None,
+            "unsent_bytes": int(self._transport.outlet.unsent),
+            "channel_names": [channel.name for channel in self._channels.values()],
         }
 
 

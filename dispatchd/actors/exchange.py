@@ -6,6 +6,7 @@ import time
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from dispatchd.actors.inspection import Inspectable
 from dispatchd.actors.messages import (
     Accepted,
     ActorMessage,
@@ -19,7 +20,7 @@ from dispatchd.actors.messages import (
     Routed,
     Unbind,
 )
-from dispatchd.actors.runtime import Actor, Ref, System, Told, receives
+from dispatchd.actors.runtime import Ref, System, Told, receives
 from dispatchd.model.binding import Binding
 from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.exchanges.default import DefaultRoutes
@@ -41,7 +42,7 @@ MESSAGES_IN_ONE_TURN = 1000
 """What a queue is told at once of a long history."""
 
 
-class ExchangeActor(Actor):
+class ExchangeActor(Inspectable):
     """One exchange of a vhost. Its bindings are in the vhost's catalogue; it keeps the table that matches them."""
 
     kind = "exchange"
@@ -170,6 +171,14 @@ class ExchangeActor(Actor):
         queues = self._catalogue.queue_destinations
         shown = [Binding("", queue, queue.name, {}) for queue in islice(queues.values(), SHOWN_BINDINGS)]
         return shown, len(queues)
+
+    def figures(self) -> dict[str, Any]:
+        """What lists of many exchanges are made of, seen from outside."""
+        return {
+            "type": self._definition.type,
+            "published_in": self._published_in,
+            "published_out": self._published_out,
+        }
 
     def snapshot(self) -> dict[str, Any]:
         """The exchange's row in the admin."""

@@ -85,6 +85,11 @@ class Snapshot(ActorMessage):
 
 
 @dataclass(frozen=True, slots=True)
+class Inspect(Snapshot):
+    """Likewise, of what somebody looks at alone: with what takes longer to tell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Restart(ActorMessage):
     """An operator wants a new state, and an end of quarantine."""
 

@@ -113,6 +113,22 @@ class UserGone(ActorMessage):
     is_repeatable: ClassVar[bool] = True
 
 
+# --- Queues
+
+
+@dataclass(frozen=True, slots=True)
+class Peek(Order):
+    """To a queue: show so many of the messages that are ready and in memory, and leave them where they are.
+
+    The answer is a list of rows, from the head on. `truncate` is how many octets of a body are wanted.
+    """
+
+    count: int
+    skip: int = 0
+    encoding: str = "auto"
+    truncate: int | None = None
+
+
 # --- Policies, of a vhost that is told itself
 
 

@@ -119,6 +119,7 @@ class QueueActor(QueueContents):
             (self._pressure if waits_for_disk else self._held_credit).held[publishing] = None
         queue.accepted_up_to = queue.last_position
         self.answered(told)
+        self._note_arrival()
 
     @receives(ReviewCredit)
     def on_review_credit(self, _message: ReviewCredit) -> None:

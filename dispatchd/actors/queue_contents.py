@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dispatchd.actors.ages import Ages
 from dispatchd.actors.alarm import Alarm, now_ms
 from dispatchd.actors.dead_letterer import DeadLetterer
 from dispatchd.actors.held_credit import HeldCredit
+from dispatchd.actors.inspection import Inspectable
 from dispatchd.actors.messages import (
     ActorMessage,
     Delete,
@@ -19,10 +25,13 @@ from dispatchd.actors.messages import (
     Stage,
     Subscribe,
 )
+from dispatchd.actors.orders import Peek
 from dispatchd.actors.pager import Pager
 from dispatchd.actors.purger import Purger
-from dispatchd.actors.runtime import Actor, Ref, System, Told, tell_all
+from dispatchd.actors.runtime import Ref, System, Told, receives, tell_all
+from dispatchd.actors.shown_messages import shown
 from dispatchd.actors.use_timer import UseTimer
+from dispatchd.model.binding import QUEUE
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.dead_letters import EXPIRED, MAXLEN
 from dispatchd.model.deduplication import make_deduplication
@@ -36,11 +45,14 @@ if TYPE_CHECKING:
     from dispatchd.model.consumer import Consumer
     from dispatchd.model.definitions import QueueDefinition
     from dispatchd.model.entry import QueueEntry
+    from dispatchd.model.line import Line
     from dispatchd.model.router import Publishing
     from dispatchd.model.transaction import Transaction
 
 ENTRIES_IN_ONE_TURN = 2000
 """What persistence is told to forget at once: acks of many messages must not hold up the loop."""
+SHOWN_PUBLISHERS = 20
+SHOWN_BINDINGS = 500
 HEADS_IN_ONE_TURN = 100
 """What goes at once, beyond what has just come, when a queue is too long: with a new limit that may be all of it."""
 
@@ -57,7 +69,7 @@ class DropMore(ActorMessage):
     is_repeatable: ClassVar[bool] = True
 
 
-class QueueContents(Actor):
+class QueueContents(Inspectable):
     """The part of a queue that has its messages; the queue itself sees to when each step has its turn.
 
     What a step takes out of the order is in hand, as `_deliveries`, as `_taken` for a basic.get, or as `_dying`, until
@@ -89,6 +101,7 @@ class QueueContents(Actor):
         self._purger = Purger(self.ref, self._pager)
         self._waiting_gets: list[Request] = []
         self._dispatch_is_due = False
+        self._ages: Ages | None = None
 
     def restore(self, stored: StoredQueues) -> None:
         """Take in what the store kept, before the actor begins."""
@@ -126,6 +139,12 @@ class QueueContents(Actor):
                 stored.extend(self._queue.enqueue([message], now))
                 self._deliveries += self._queue.dispatch(now - 1)
         return stored
+
+    def _note_arrival(self) -> None:
+        """What has come is as old as this: noted for a batch, not for each message of it."""
+        if self._ages is None:
+            self._ages = Ages()
+        self._ages.note(self._queue.last_position, time.monotonic())
 
     # Out
 
@@ -280,12 +299,45 @@ class QueueContents(Actor):
         """What it needs before it can answer."""
         return "persistence, to read what somebody wants to get" if self._waiting_gets else None
 
+    # What operators see
+
+    @receives(Peek)
+    def on_peek(self, order: Peek) -> None:
+        """Show messages that are ready, and leave them where they are."""
+        waiting = chain.from_iterable(_in_memory(line) for line in reversed(self._queue.lines))
+        entries = islice(waiting, order.skip, order.skip + order.count)
+        order.fulfil([shown(entry, order.encoding, order.truncate) for entry in entries])
+
+    def details(self) -> dict[str, Any]:
+        """What the page of the queue shows beyond its row; ages are null where nobody saw the message come."""
+        oldest = [_first_position(line) for line in self._queue.lines if len(line)]
+        age = self._ages.age(min(oldest), time.monotonic()) if oldest and self._ages is not None else None
+        held = Counter(publishing.channel.name for publishing in self._held_credit.held)
+        return {
+            "oldest_ready_ms": round(age * 1000) if age is not None else None,
+            "held_publishings": dict(held.most_common(SHOWN_PUBLISHERS)),
+            "bindings": [
+                {
+                    "source": binding.source,
+                    "routing_key": binding.routing_key,
+                    "arguments": binding.arguments,
+                    "properties_key": binding.properties_key,
+                }
+                for binding in islice(self._catalogue.bindings_to(QUEUE, self._definition.name), SHOWN_BINDINGS)
+            ],
+        }
+
     def figures(self) -> dict[str, Any]:
-        """What the overview adds up: a row takes ten times as long, and there may be 100,000."""
+        """What is seen from outside, and added up: a row takes ten times as long, and there may be 100,000."""
         queue = self._queue
+        ready = len(queue)
         return {
             "consumers": len(queue.consumers),
-            "messages_ready": len(queue),
+            "messages": ready + queue.unacked,
+            "message_bytes_ready": queue.ready_bytes,
+            "redelivered": queue.redelivered,
+            "holds_credit": bool(self._held_credit),
+            "messages_ready": ready,
             "messages_unacknowledged": queue.unacked,
             "published": queue.published,
             "delivered": queue.delivered,
@@ -331,3 +383,13 @@ class QueueContents(Actor):
             "duplicates_dropped": self._deduplication.dropped if self._deduplication is not None else 0,
             "holds_credit": bool(self._held_credit),
         }
+
+
+def _in_memory(line: Line) -> Iterator[QueueEntry]:
+    """What waits in a line from its head; what is on disk only is passed over."""
+    behind = line.tail if line.tail is not line.ready else ()
+    return chain(reversed(line.returned), line.ready, behind)
+
+
+def _first_position(line: Line) -> int:
+    return line.returned[-1].position if line.returned else line.first_fresh()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from dispatchd.actors.ages import Ages
 from dispatchd.actors.messages import (
     ActorMessage,
     Deliver,
@@ -18,6 +21,7 @@ from dispatchd.actors.messages import (
     Unsubscribe,
 )
 from dispatchd.actors.runtime import Told, tell_all
+from dispatchd.actors.shown_messages import summary
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotAllowed, PreconditionFailed
 from dispatchd.model.ack_timeouts import AckTimeouts
@@ -32,6 +36,8 @@ if TYPE_CHECKING:
     from dispatchd.actors.session import Session
     from dispatchd.model.entry import QueueEntry
     from dispatchd.model.transaction import Transaction
+
+SHOWN_UNACKED = 200
 
 Outcome = type[Settle | Discard | Requeue]
 
@@ -54,6 +60,7 @@ class Subscriber:
         self.in_hand: list[tuple[list[tuple[Ref, list[QueueEntry]]], Callable[[list[QueueEntry]], ActorMessage]]] = []
         self.prefetch = 0
         self.acknowledged = 0
+        self._ages = Ages()
 
     # Consumers
 
@@ -128,8 +135,40 @@ class Subscriber:
     def deliver(self, message: Deliver) -> None:
         """Send deliveries to the client."""
         self._transport.send_all(self._ledger.encode_deliveries(message.consumer, message.entries))
+        self._ages.note(self._ledger.last_tag, time.monotonic())
         if self._catalogue.tap is not None:
             self._catalogue.tap.delivered(message.entries, self._party)
+
+    def consumer_rows(self) -> list[dict[str, Any]]:
+        """The consumers, for the admin."""
+        return [
+            {
+                "consumer_tag": consumer.tag,
+                "queue": consumer.queue.name,
+                "ack_required": not consumer.no_ack,
+                "prefetch_count": consumer.prefetch,
+                "unacked": consumer.unacked,
+                "delivered": consumer.delivered,
+            }
+            for consumer in self._consumers.values()
+        ]
+
+    def unacked_rows(self, now: float) -> list[dict[str, Any]]:
+        """The oldest deliveries that are out, for the admin: SHOWN_UNACKED of them. `now` is in seconds, monotonic."""
+        return [
+            self._unacked_row(tag, entry, now) for tag, entry in islice(self._ledger.unacked.items(), SHOWN_UNACKED)
+        ]
+
+    def _unacked_row(self, tag: int, entry: QueueEntry, now: float) -> dict[str, Any]:
+        age = self._ages.age(tag, now)
+        return {
+            "delivery_tag": tag,
+            "queue": entry.queue.name,
+            "channel": self._ref.name,
+            "consumer_tag": entry.consumer.tag if entry.consumer is not None else None,
+            "age_ms": round(age * 1000) if age is not None else None,
+            **summary(entry),
+        }
 
     def overdue(self, now: int) -> int:
         """The timeout in ms that a delivery has exceeded; 0 if none has. `now` is in ms too."""
@@ -138,6 +177,7 @@ class Subscriber:
     def answer_get(self, entry: QueueEntry, message_count: int, *, no_ack: bool) -> None:
         """Send a basic.get-ok."""
         self._transport.send_all(self._ledger.encode_get_ok(entry, message_count, no_ack))
+        self._ages.note(self._ledger.last_tag, time.monotonic())
         if self._catalogue.tap is not None:
             self._catalogue.tap.delivered([entry], self._party)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,17 +12,16 @@ import bottle
 
 from dispatchd.actors.runtime import System
 from dispatchd.web.answers import answer_json, answer_text
-from dispatchd.web.auth import CHALLENGE, basic_credentials
-from dispatchd.web.encoding import json_list, plain
+from dispatchd.web.encoding import plain
+from dispatchd.web.events import Events
+from dispatchd.web.gate import Gate, challenge
+from dispatchd.web.lists import Lists
+from dispatchd.web.meter import Meter
 from dispatchd.web.requests import name_filter
-from dispatchd.web.roles import Forbidden, Who, admit, current, visible
+from dispatchd.web.roles import Forbidden
 from dispatchd.web.snapshots import Snapshots, actor_totals
 
 STATIC_FOLDER = Path(__file__).parent / "static"
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
-
-# Where a list is, and the kind of actor that its rows are asked of.
-LISTS = {"connections": "connection", "channels": "channel", "exchanges": "exchange", "queues": "queue"}
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -36,9 +34,6 @@ ERROR_NAMES = {
     401: "not_authorized", 403: "access_refused", 404: "not_found", 405: "method_not_allowed", 409: "conflict",
     503: "unavailable",
 }  # fmt: skip
-
-Authenticate = Callable[[str, bytes, str], Who | None]
-"""Name, password and the peer's address, to the user if that is who it is. It may block, its greenlet only."""
 
 
 class Section(Protocol):
@@ -54,26 +49,17 @@ class Admin:
     def __init__(
         self,
         system: System,
-        authenticate: Authenticate,
         is_ready: Callable[[], bool],
         overview: Callable[[], dict[str, Any]],
+        meter: Meter,
+        events: Events,
     ) -> None:
         self._system = system
-        self._authenticate = authenticate
         self._is_ready = is_ready
         self._overview = overview
+        self._meter = meter
+        self._events = events
         self._snapshots = Snapshots(system)
-
-    def require_login(self) -> None:
-        """Before each request: only the checks are open to everybody, the rest is as `roles` says. Raises 401."""
-        if bottle.request.path in OPEN_PATHS:
-            return
-        credentials = basic_credentials(bottle.request.get_header("Authorization"))
-        peer = bottle.request.environ.get("REMOTE_ADDR", "")
-        who = self._authenticate(*credentials, peer) if credentials is not None else None
-        if who is None:
-            raise bottle.HTTPError(401, "Login failed" if credentials is not None else "Login with a name and password")
-        admit(who)
 
     def live(self) -> str:
         """Answer as long as the process answers at all."""
@@ -95,36 +81,40 @@ class Admin:
         return bottle.static_file(name, root=str(STATIC_FOLDER), headers={"Cache-Control": "no-cache"})
 
     def overview(self) -> str:
-        """Facts about the broker, totals over its queues, its actors by state, and how its persistence does.
+        """See `overview_facts`."""
+        return answer_json(json.dumps(plain(self.overview_facts())))
 
-        What the broker says itself goes before what is added up here.
+    def overview_facts(self) -> dict[str, Any]:
+        """Facts about the broker, totals and rates over all actors, these by state, and how persistence does.
+
+        What the broker says itself goes before what is added up here. `history` is as `History.to_row` has it.
         """
+        self._meter.look()
         facts = self._overview()
-        persistence = self._snapshots.of_kind("persistence")
-        return answer_json(
-            json.dumps(
-                plain(
-                    {
-                        **facts,
-                        "at": time.time(),
-                        "totals": {**self._snapshots.totals(), **facts.get("totals", {})},
-                        "actors": actor_totals(self._system),
-                        "persistence": {**(persistence[0] if persistence else {}), **facts.get("persistence", {})},
-                    }
-                )
-            )
-        )
+        own = {kind: self._snapshots.of_kind(kind) for kind in ("persistence", "monitor")}
+        return {
+            **facts,
+            "at": time.time(),
+            "totals": {**self._meter.totals(), **facts.get("totals", {})},
+            "rates": self._meter.rates(),
+            "history": self._meter.history(),
+            "lag_ms": round(self._events.lag_ms, 2),
+            "actors": actor_totals(self._system),
+            "resources": own["monitor"][0] if own["monitor"] else {},
+            "persistence": {**(own["persistence"] or [{}])[0], **facts.get("persistence", {})},
+        }
 
-    def rows(self, kind: str) -> str:
-        """What the actors of one kind tell of themselves."""
-        return answer_json(json_list(visible(current(), self._snapshots.of_kind(kind))))
+    def status_facts(self) -> dict[str, Any]:
+        """What every page says: the alarms that are on, and the actors by state."""
+        return {"alarms": self._overview().get("alarms", []), "actors": actor_totals(self._system)}
 
 
 def answer_error(error: Any) -> str:
     """Say in JSON what was wrong: `error` is a name for programs, `reason` a sentence for people."""
     add_security_headers()
-    if error.status_code == 401:
-        bottle.response.set_header("WWW-Authenticate", CHALLENGE)
+    asks_for = challenge() if error.status_code == 401 else None
+    if asks_for is not None:
+        bottle.response.set_header("WWW-Authenticate", asks_for)
     name = (
         "not_authorised"
         if isinstance(error, Forbidden)
@@ -141,35 +131,39 @@ def add_security_headers() -> None:
 
 def make_app(
     system: System,
-    authenticate: Authenticate,
+    gate: Gate,
     is_ready: Callable[[], bool],
     overview: Callable[[], dict[str, Any]],
+    meter: Meter,
+    events: Events,
     sections: Iterable[Section] = (),
 ) -> bottle.Bottle:
     """Build the admin as a WSGI application.
 
     Args:
         system: the actors to show.
-        authenticate: the user of this name, if the password is right and it may come from this peer's address; may
-            block.
+        gate: who decides who may come in.
         is_ready: tells whether clients can connect.
         overview: facts about the broker: product, version, compiled, started_at, uptime_ms, python, listeners, and
             optionally `totals` and `persistence`, which go before what the admin finds out itself.
+        meter: what looks at the actors' figures.
+        events: what tells live figures; whoever starts and stops the server starts and stops it too.
         sections: what else there is in the API.
     """
-    admin = Admin(system, authenticate, is_ready, overview)
+    admin = Admin(system, is_ready, overview, meter, events)
     app = bottle.Bottle()
     app.router.add_filter("name", name_filter)
     app.default_error_handler = answer_error
-    app.add_hook("before_request", admin.require_login)
+    gate.route(app)
     app.add_hook("after_request", add_security_headers)
     app.get("/livez", callback=admin.live)
     app.get("/readyz", callback=admin.ready)
     app.get("/", callback=admin.page)
-    app.get("/static/<name>", callback=admin.static)
+    app.get("/static/<name:path>", callback=admin.static)
     app.get("/api/overview", callback=admin.overview)
-    for path, kind in LISTS.items():
-        app.get(f"/api/{path}", callback=partial(admin.rows, kind))
-    for section in sections:
+    events.offer("overview", admin.overview_facts)
+    events.offer("status", admin.status_facts)
+    all_sections: list[Section] = [events, Lists(system, meter), *sections]
+    for section in all_sections:
         section.route(app)
     return app

@@ -24,7 +24,7 @@ _IMPLIED: Final = {
     MONITORING: {MANAGEMENT, MONITORING},
     ADMINISTRATOR: {MANAGEMENT, POLICYMAKER, MONITORING, ADMINISTRATOR},
 }
-_REFUSALS: Final = {
+REFUSALS: Final = {
     MANAGEMENT: "Not management user",
     POLICYMAKER: "User not authorised to access object",
     MONITORING: "Not monitor user",
@@ -35,10 +35,11 @@ _WHO: Final = "dispatchd.who"
 
 
 class Who(Protocol):
-    """A user who has logged in."""
+    """A user who has logged in. `hash` is that of its password: sessions end when it changes."""
 
     name: str
     tags: list[str]
+    hash: str
 
     def rights_in(self, vhost: str) -> Any:
         """What it may do in a vhost; None if nothing."""
@@ -67,17 +68,17 @@ class Rule:
 
 
 RULES: Final = (
-    *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("whoami", "overview", "vhosts")),
+    *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("whoami", "overview", "vhosts", "events")),
     *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("connections", "channels", "exchanges", "queues")),
+    *(Rule(f"api/{each}/*", True, MONITORING) for each in ("connections", "channels")),
+    Rule("api/queues/{vhost}/*/unacked", True, MANAGEMENT),
     *(
         Rule(f"api/{kind}{rest}", True, MANAGEMENT)
-        for kind in ("policies", "operator-policies")
+        for kind in ("exchanges", "queues", "policies", "operator-policies")
         for rest in ("", "/{vhost}", "/{vhost}/*")
     ),
     Rule("api/policies/{vhost}/*", False, POLICYMAKER),
     *(Rule(f"api/actors{rest}", True, MONITORING) for rest in ("", "/*", "/*/*")),
-    Rule("", True, MANAGEMENT),  # the page
-    Rule("static/*", True, MANAGEMENT),
 )
 """Whatever is not in it needs an administrator."""
 
@@ -93,9 +94,9 @@ def refusal(who: Who, method: str, path: str) -> str:
             role = rule.role
             break
     if not has_role(who, MANAGEMENT):
-        return _REFUSALS[MANAGEMENT]
+        return REFUSALS[MANAGEMENT]
     if not has_role(who, role):
-        return _REFUSALS[role]
+        return REFUSALS[role]
     if vhost is not None and not (sees_vhost(who, vhost) if reads else works_in(who, vhost)):
         return "User not authorised to access virtual host"
     return ""

@@ -22,6 +22,8 @@ LIFT_DEADLINE = "dispatchd.lift_deadline"
 class Handler(WSGIHandler):
     """One connection of a client, which must not be able to keep it forever or to send without end."""
 
+    _deadline: gevent.Timeout
+
     def handle(self) -> None:
         """Serve the requests of one connection."""
         self.socket.settimeout(SOCKET_SECONDS)

@@ -11,7 +11,6 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from heapq import merge
 from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -19,9 +18,10 @@ from weakref import WeakKeyDictionary
 import gevent
 import pykka
 
-from dispatchd.actors.messages import Snapshot
+from dispatchd.actors.messages import ActorMessage, Snapshot
 from dispatchd.actors.runtime import PAUSED, QUARANTINED, Actor, System
 from dispatchd.web.encoding import ROWS_PER_TURN, plain
+from dispatchd.web.sorting import in_order
 
 logger = logging.getLogger(__name__)
 
@@ -37,37 +37,36 @@ FAILED = "failed to answer"
 
 Row = dict[str, Any]
 
-# What a queue knows and the overview adds up.
-QUEUE_TOTALS = ("consumers", "messages_ready", "messages_unacknowledged", "published", "delivered", "acknowledged")
-
 
 class Snapshots:
-    """Asks the actors of one system for their snapshots.
+    """Asks the actors of one system for their snapshots, or another question with an answer for JSON.
 
     An actor that has not answered the last question is not asked again: a stuck one would only get a deeper mailbox
     from being looked at.
     """
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, question: Callable[[], ActorMessage] = Snapshot) -> None:
         self._system = system
+        self._question = question
         self._unanswered: WeakKeyDictionary[Actor, pykka.Future[Any]] = WeakKeyDictionary()
 
     def of_kind(self, kind: str) -> list[Row]:
         """Return a row for each actor of this kind, by name; as `of`, but those that rest are not woken."""
-        told = self._tell(self._of_kind(kind), lambda actor: actor.snapshot())
-        return list(_sorted([row_of(actor, each) for actor, each in told]))
+        told = self._tell(self._of_kind(kind), _snapshot)
+        return in_order([row_of(actor, each) for actor, each in told], _by_name)
 
     def _of_kind(self, kind: str) -> list[Actor]:
         return [actor for actor in self._system.actors.values() if actor.kind == kind]
 
-    def of(self, actors: Iterable[Actor]) -> list[Row]:
-        """Ask these actors, and wait SNAPSHOT_MS for all of them together.
+    def of(self, actors: Iterable[Actor], *, wake: bool = True) -> list[Row]:
+        """Ask these actors, those that rest only with `wake`, and wait SNAPSHOT_MS for all of them together.
 
         Each row is ready for JSON and has `id`, `name`, `mailbox_depth` and `actor_state` (the runtime's), beside what
         the actor tells; a row with `late` (why nothing was told) has only these and `state`. An actor that stops
         meanwhile has no row.
         """
-        return [row_of(actor, told) for actor, told in self._tell(actors)]
+        look = None if wake else _snapshot
+        return [row_of(actor, told) for actor, told in self._tell(actors, look)]
 
     def _tell(
         self, actors: Iterable[Actor], look: Callable[[Actor], Row] | None = None
@@ -89,33 +88,11 @@ class Snapshots:
                     yield actor, told
             gevent.sleep(0)
 
-    def totals(self) -> Row:
-        """Add up what the queues tell, and count the actors by kind.
-
-        `late` is the number of queues whose figures are missing.
-        """
-        sums: Counter[str] = Counter()
-        late = 0
-        for _, told in self._tell(self._of_kind("queue"), lambda actor: actor.figures()):
-            if isinstance(told, str):
-                late += 1
-            else:
-                sums.update({figure: told.get(figure, 0) for figure in QUEUE_TOTALS})
-        kinds = Counter(actor.kind for actor in self._system.actors.values())
-        return {
-            "connections": kinds["connection"],
-            "channels": kinds["channel"],
-            "exchanges": kinds["exchange"],
-            "queues": kinds["queue"],
-            **{figure: sums[figure] for figure in QUEUE_TOTALS},
-            "late": late,
-        }
-
     def _ask(self, actor: Actor) -> pykka.Future[Any]:
         pending = self._unanswered.get(actor)
         if pending is not None and self._answer(pending, 0.0) == LATE:
             return pending
-        future = actor.ref.ask(Snapshot(), block=False)
+        future = actor.ref.ask(self._question(), block=False)
         self._unanswered[actor] = future
         return future
 
@@ -130,24 +107,16 @@ class Snapshots:
         return answer if isinstance(answer, dict) else FAILED
 
 
+def _snapshot(actor: Actor) -> Row:
+    return actor.snapshot()
+
+
 def _look(actor: Actor, look: Callable[[Actor], Row]) -> Row | str:
     try:
         return look(actor)
     except Exception:
         logger.exception("%s %s can't show its state", actor.kind, actor.name)
         return FAILED
-
-
-def _sorted(rows: list[Row]) -> Iterator[Row]:
-    """Rows by name, a part in each turn: to sort 100,000 takes a tenth of a second."""
-    runs = []
-    for start in range(0, len(rows), ACTORS_PER_TURN):
-        runs.append(sorted(rows[start : start + ACTORS_PER_TURN], key=_by_name))
-        gevent.sleep(0)
-    for number, row in enumerate(merge(*runs, key=_by_name), start=1):
-        yield row
-        if number % ACTORS_PER_TURN == 0:
-            gevent.sleep(0)
 
 
 def _by_name(row: Row) -> tuple[str, int]:

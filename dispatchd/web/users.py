@@ -14,7 +14,6 @@ from dispatchd.actors.user_requests import permission_order, topic_permission_or
 from dispatchd.web.answers import answer_json, created
 from dispatchd.web.encoding import json_list
 from dispatchd.web.requests import body_object, denials, give
-from dispatchd.web.roles import current
 
 
 class Users:
@@ -26,7 +25,6 @@ class Users:
 
     def route(self, app: bottle.Bottle) -> None:
         """Say at which addresses the handlers are."""
-        app.get("/api/whoami", callback=self.who_am_i)
         app.get("/api/users", callback=self.show_users)
         app.get("/api/users/without-permissions", callback=self.show_outsiders)
         app.post("/api/users/bulk-delete", callback=self.delete_many)
@@ -57,11 +55,6 @@ class Users:
         )
 
     # Users
-
-    def who_am_i(self) -> str:
-        """Whoever asks."""
-        who = current()
-        return answer_json(json.dumps({"name": who.name, "tags": who.tags}))
 
     def show_users(self) -> str:
         """All users, by name."""

@@ -24,6 +24,7 @@ from dispatchd.actors.credentials import BUILT_IN_HASH
 from dispatchd.actors.delayed_exchange import DelayedExchangeActor
 from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.hashing import BCRYPT
+from dispatchd.actors.inspection import Inspectable
 from dispatchd.actors.messages import (
     Accepted,
     ActorMessage,
@@ -34,6 +35,7 @@ from dispatchd.actors.messages import (
     CommitTransaction,
     Drained,
     Flush,
+    Inspect,
     LookForOverdue,
     Mark,
     Quarantine,
@@ -46,7 +48,16 @@ from dispatchd.actors.messages import (
     Stage,
 )
 from dispatchd.actors.monitor import Look, MonitorActor, Nudge, Watermarks
-from dispatchd.actors.orders import ClearPolicy, DefineVhost, DeleteVhost, Order, SetPolicy, ShowPolicies, carry_out
+from dispatchd.actors.orders import (
+    ClearPolicy,
+    DefineVhost,
+    DeleteVhost,
+    Order,
+    Peek,
+    SetPolicy,
+    ShowPolicies,
+    carry_out,
+)
 from dispatchd.actors.persistence import ScratchActor
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import QUARANTINED, Actor, Ref
@@ -872,6 +883,10 @@ def attend(bench: Bench) -> Iterator[None]:
         for actor in _one_of_each_kind(bench):
             if what == "look":
                 actor.ref.ask(Snapshot(), timeout=WAIT_SECONDS)
+                if isinstance(actor, Inspectable):
+                    actor.ref.ask(Inspect(), timeout=WAIT_SECONDS)
+                if isinstance(actor, QueueActor):
+                    bench.order(Peek(2), actor.ref)
             elif what == "kill":
                 make_fail(actor)
             elif what == "quarantine" and not isinstance(actor, ChannelActor | ConnectionActor):

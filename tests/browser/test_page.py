@@ -1,159 +1,335 @@
-"""The page in a real browser: what it shows of fake actors. Skipped where there is no Chromium."""
+"""The page in a real browser, with a real broker behind it."""
+
+from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-from html.parser import HTMLParser
-from pathlib import Path
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
+import pika
 import pytest
-from admin_fakes import (
-    EVIL,
-    Explode,
-    FakeBroker,
-    FakeChannel,
-    FakeConnection,
-    FakeExchange,
-    FakePersistence,
-    FakeQueue,
-    begin,
-    channel_facts,
-    connection_facts,
-    exchange_facts,
-    queue_facts,
-    serving,
-)
+from admin_fakes import ME, FakeConnection, FakeQueue, begin, connection_facts, queue_facts, serving
+from broker.process import BrokerProcess
+from browser.conftest import Open, Shoot
 
-from dispatchd.actors.failures import QUARANTINE_FAILURES
 from dispatchd.actors.runtime import System
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--enable-logging=stderr", "--virtual-time-budget=4000",
-]  # fmt: skip
+if TYPE_CHECKING:
+    from pika.adapters.blocking_connection import BlockingConnection
+    from playwright.sync_api import Locator, Page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+Connect = Callable[..., "BlockingConnection"]
 
-
-class Seen(HTMLParser):
-    """What is on the page: its elements' names, and the text of the rows of its main table."""
-
-    def __init__(self, markup: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.rows: list[str] = []
-        self.classes: list[str | None] = []
-        self.text = ""
-        self.feed(markup)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        if tag == "tr":
-            self.rows.append("")
-            self.classes.append(dict(attrs).get("class"))
-        elif tag == "td":
-            self.rows[-1] += "|"
-
-    def handle_data(self, data: str) -> None:
-        self.text += data + " "
-        if self.rows:
-            self.rows[-1] += data
-
-    def row(self, start: str) -> tuple[str, str | None]:
-        """The text and the class of the row that starts so."""
-        [found] = [pair for pair in zip(self.rows, self.classes, strict=True) if pair[0].startswith(start)]
-        return found
+EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
+SECTIONS = ["overview", "connections", "channels", "exchanges", "queues"]
 
 
-def look(system: System, address: str, profile: Path) -> Seen:
-    """Open the page with a login, wait for some polls, and return what is there; no complaint is allowed."""
-    with serving(system) as server:
-        url = f"http://me:pass@127.0.0.1:{server.port}/{address}"
-        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", "--dump-dom", url]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
-    complaints = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
-    assert complaints == []
-    seen = Seen(done.stdout)
-    assert re.search(r"<title>dispatchd</title>", done.stdout)
-    assert "live" in seen.text.split()
-    return seen
+def expect_text(where: Locator, pattern: str) -> None:
+    where.filter(has_text=re.compile(pattern)).first.wait_for()
 
 
-def test_overview(tmp_path: Path) -> None:
+def fact(page: Page, name: str, value: str) -> None:
+    """Wait until the page says so."""
+    term = page.locator("dt").filter(has_text=re.compile(f"^{re.escape(name)}$"))
+    expect_text(term.locator("xpath=following-sibling::dd"), f"^{re.escape(value)}$")
+
+
+def wait_for_tile(page: Page, title: str, value: str) -> None:
+    expect_text(page.locator(".tile").filter(has=page.get_by_text(title, exact=True)), f"{re.escape(value)}$")
+
+
+def toast(page: Page, words: str) -> None:
+    expect_text(page.locator(".toast"), re.escape(words))
+
+
+def row_of(page: Page, name: str) -> Locator:
+    return page.locator(".rows tbody tr").filter(has=page.get_by_role("link", name=name, exact=True))
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+# --- The frame
+
+
+def test_login_and_logout(broker: BrokerProcess, open_page: Open, shoot: Shoot) -> None:
+    page = open_page(broker.admin_port, "#queues", login=False)
+    page.get_by_label("User").fill("guest")
+    page.get_by_label("Password").fill("wrong")
+    shoot(page, "login")
+    page.keyboard.press("Enter")
+    expect_text(page.get_by_role("alert"), "not the name and password")
+    page.get_by_label("Password").fill("guest")
+    press(page, "Log in")
+    page.get_by_role("heading", name="Queues").wait_for()
+    expect_text(page.locator("#status"), "^live$")
+    assert page.evaluate("document.cookie") == ""
+    [cookie] = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+    page.reload()
+    page.get_by_role("heading", name="Queues").wait_for()
+    press(page, "Log out")
+    page.get_by_label("Password").wait_for()
+    page.reload()
+    page.get_by_label("Password").wait_for()
+
+
+def test_sections_by_keyboard(broker: BrokerProcess, open_page: Open) -> None:
+    page = open_page(broker.admin_port)
+    page.get_by_role("heading", name="Overview").wait_for()
+    for key, title in (("q", "Queues"), ("e", "Exchanges"), ("c", "Connections"), ("o", "Overview")):
+        page.keyboard.press("g")
+        page.keyboard.press(key)
+        page.get_by_role("heading", name=title, exact=True).wait_for()
+    page.keyboard.press("g")
+    page.keyboard.press("q")
+    page.get_by_label("Filter queues").wait_for()
+    page.keyboard.press("/")
+    page.keyboard.type("nothing like that")
+    page.get_by_text("No queues match this filter.").wait_for()
+    assert "name=nothing" in page.url
+
+
+def test_dark_light_and_as_the_system_has_it(broker: BrokerProcess, open_page: Open, shoot: Shoot) -> None:
+    page = open_page(broker.admin_port, color_scheme="dark")
+    page.locator(".tile").first.wait_for()
+
+    def brightness() -> int:
+        return int(page.evaluate("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])"))
+
+    assert brightness() < 60
+    shoot(page, "overview-dark")
+    page.get_by_role("button", name="Auto").click()
+    assert brightness() > 200
+    page.reload()
+    page.get_by_role("button", name="Light").click()
+    assert brightness() < 60
+    page.emulate_media(color_scheme="light")
+    assert brightness() < 60
+    page.get_by_role("button", name="Dark").click()
+    assert brightness() > 200
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_on_a_phone_nothing_is_wider_than_it(
+    broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect, section: str
+) -> None:
+    connect().channel().queue_declare("for-the-phone", durable=True)
+    page = open_page(broker.admin_port, f"#{section}", viewport={"width": 390, "height": 844})
+    page.locator(".tile, .rows tbody a").first.wait_for()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shoot(page, f"phone-{section}")
+
+
+def test_after_the_broker_was_away(broker: BrokerProcess, open_page: Open) -> None:
+    page = open_page(broker.admin_port)
+    expect_text(page.locator("#status"), "^live$")
+    again = BrokerProcess(broker.persist_dir, "--admin-port", str(broker.admin_port))
+    broker.stop()
+    expect_text(page.locator("#status"), "not live")
+    again.start()
+    try:
+        page.get_by_label("User").fill("guest")
+        page.get_by_label("Password").fill("guest")
+        page.keyboard.press("Enter")
+        expect_text(page.locator("#status"), "^live$")
+        wait_for_tile(page, "Connections", "0")
+    finally:
+        again.stop()
+        broker.start()
+
+
+# --- Figures
+
+
+def test_overview_is_live(broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect) -> None:
+    channel = connect().channel()
+    channel.queue_declare("counted")
+    page = open_page(broker.admin_port)
+    wait_for_tile(page, "Connections", "1")
+    before = int(page.locator(".tile").first.locator("strong").inner_text().replace(",", ""))
+    for _ in range(1200):
+        channel.basic_publish("", "counted", b"x" * 100)
+    wait_for_tile(page, "Ready", f"{before + 1200:,}")
+    assert page.locator(".plot canvas").count() == 3
+    shoot(page, "overview")
+    channel.queue_delete("counted")
+
+
+def test_lists_link_to_what_they_list(broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect) -> None:
+    channel = connect("worker").channel()
+    channel.queue_declare("linked", durable=True)
+    channel.queue_bind("linked", "amq.topic", "a.*")
+    channel.basic_consume("linked", lambda *_: None, consumer_tag="eater")
+    page = open_page(broker.admin_port, "#queues")
+    page.get_by_role("link", name="linked", exact=True).click()
+    page.get_by_role("cell", name="eater").wait_for()
+    page.get_by_role("cell", name="a.*", exact=True).wait_for()
+    page.locator(".listing").get_by_role("link", name="->").first.click()
+    page.get_by_role("heading", name=re.compile("^Channel")).first.wait_for()
+    page.locator(".facts").get_by_role("link", name="->").click()
+    fact(page, "its own name", "worker")
+    shoot(page, "connection")
+    page.get_by_role("link", name="Connections").first.click()
+    expect_text(page.locator(".rows"), "worker")
+
+
+# --- What is done
+
+
+def test_publish_peek_get_move_and_purge(
+    broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect
+) -> None:
+    channel = connect().channel()
+    for name in ("from", "to"):
+        channel.queue_declare(name, durable=True)
+    page = open_page(broker.admin_port, "#queues/%2F/from")
+    press(page, "Publish…")
+    page.get_by_label("Body").fill(EVIL)
+    page.get_by_label("Headers (JSON)").fill('{"try": 1')
+    press(page, "Publish")
+    expect_text(page.locator("dialog .wrong"), "not JSON")
+    page.get_by_label("Headers (JSON)").fill('{"try": 1}')
+    press(page, "Publish")
+    toast(page, "Published")
+    fact(page, "ready", "1")
+    press(page, "Peek")
+    page.locator("pre").filter(has_text=EVIL).wait_for()
+    fact(page, "headers", "try: 1")
+    fact(page, "delivered", "0")
+    press(page, "Get…")
+    press(page, "Get")
+    toast(page, "1 message")
+    fact(page, "delivered", "1")
+    shoot(page, "queue")
+    press(page, "Move…")
+    page.get_by_label("To the queue").fill("nowhere")
+    press(page, "Move")
+    expect_text(page.locator("dialog .wrong"), "no queue 'nowhere'")
+    page.get_by_label("To the queue").fill("to")
+    shoot(page, "move")
+    press(page, "Move")
+    toast(page, "1 moved to to")
+    page.goto(page.url.replace("from", "to"))
+    fact(page, "ready", "1")
+    press(page, "Purge…")
+    purge = page.get_by_role("button", name="Purge", exact=True)
+    assert purge.is_disabled()
+    page.get_by_label("Type the name").fill("to")
+    purge.click()
+    toast(page, "to is empty")
+    fact(page, "ready", "0")
+
+
+def test_who_has_what_unacknowledged(broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect) -> None:
+    channel = connect().channel()
+    channel.queue_declare("held", durable=True)
+    for number in range(5):
+        channel.basic_publish("", "held", b"x", pika.BasicProperties(message_id=f"message {number}"))
+    channel.basic_qos(prefetch_count=3)
+    channel.basic_consume("held", lambda *_: None, consumer_tag="slow one")
+    channel.connection.process_data_events(0)
+    page = open_page(broker.admin_port, "#queues/%2F/held")
+    rows = page.locator("section").filter(has_text="Unacknowledged: who has what").locator("tbody tr")
+    rows.nth(2).wait_for()
+    assert rows.count() == 3
+    expect_text(rows.first, "slow one.*message 0")
+    shoot(page, "unacknowledged")
+    channel.connection.close()
+    page.get_by_text("Nothing is out.").wait_for()
+    fact(page, "ready", "5")
+
+
+def test_delete_several_queues(broker: BrokerProcess, open_page: Open, connect: Connect) -> None:
+    channel = connect().channel()
+    for name in ("bulk 1", "bulk 2", "bulk 3"):
+        channel.queue_declare(name)
+    page = open_page(broker.admin_port, "#queues?name=bulk")
+    for name in ("bulk 1", "bulk 2"):
+        page.get_by_label(f"Choose {name}").check()
+    page.get_by_text("2 chosen").wait_for()
+    press(page, "Delete…")
+    page.get_by_label("Type the name").fill("2 queues")
+    press(page, "Delete")
+    toast(page, "2 deleted")
+    page.get_by_text("1 of").wait_for()
+    row_of(page, "bulk 3").wait_for()
+
+
+def test_close_a_connection_with_a_reason(broker: BrokerProcess, open_page: Open, connect: Connect) -> None:
+    connection = connect("to be closed")
+    page = open_page(broker.admin_port, "#connections")
+    page.locator(".rows tr").filter(has_text="to be closed").get_by_role("link").click()
+    press(page, "Close…")
+    page.get_by_label("Reason").fill("go home")
+    press(page, "Close the connection")
+    with pytest.raises(pika.exceptions.ConnectionClosedByBroker, match="go home"):
+        connection.process_data_events(10)
+    toast(page, "is closed")
+
+
+# --- Names
+
+
+def test_hostile_names_are_text(broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect) -> None:
+    connection = connect(f"{EVIL}\r\nX-Injected: 1")
+    channel = connection.channel()
+    names = [EVIL, "a/b%2Fc", "?x=1#y", "...", "'\" & <b>", "\u202eright to left", "日本語"]
+    for name in names:
+        channel.queue_declare(name)
+        channel.queue_bind(name, "amq.topic", name)
+        channel.basic_publish("", name, name.encode(), pika.BasicProperties(message_id=name, headers={name: name}))
+        channel.basic_consume(name, lambda *_: None, consumer_tag=f"of {name}")
+    connection.process_data_events(0)
+    page = open_page(broker.admin_port, "#queues")
+    for name in names:
+        page.goto(f"http://127.0.0.1:{broker.admin_port}/#queues")
+        page.locator(".rows").get_by_role("link", name=name, exact=True).click()
+        page.locator("h1 .name").filter(has_text=name).wait_for()
+        page.get_by_role("cell", name=f"of {name}", exact=True).first.wait_for()
+        page.locator("section").filter(has_text="Unacknowledged: who has what").locator("tbody tr").first.wait_for()
+    page.goto(f"http://127.0.0.1:{broker.admin_port}/#connections")
+    page.locator(".rows").get_by_text("X-Injected: 1").wait_for()
+    shoot(page, "hostile-connection")
+    page.goto(f"http://127.0.0.1:{broker.admin_port}/#exchanges/%2F/amq.topic")
+    page.get_by_role("cell", name=EVIL, exact=True).first.wait_for()
+    shoot(page, "hostile-exchange")
+    assert "owned" not in page.title()
+    assert page.locator("main img, main script").count() == 0
+    for name in names:
+        channel.queue_delete(name)
+
+
+# --- Many
+
+
+def test_ten_thousand_queues(open_page: Open, shoot: Shoot) -> None:
     system = System()
-    begin(FakeQueue(system, "a", told=queue_facts(1200, 34, consumers=2)))
-    begin(FakeQueue(system, "paused")).actor_inbox.pause()
-    begin(FakePersistence(system, "persistence", told={"commits": 77}))
-    text = " ".join(look(system, "", tmp_path).text.split())
-    assert "2 Consumers" in text
-    assert "Ready 1,200 Unacknowledged 34" in text
-    assert "No answer from 1 queue" in text
-    assert "commits 77" in text
-    assert "up 1 h 2 min" in text
-
-
-def test_queues_late_quarantined_and_evil(tmp_path: Path) -> None:
-    system = System()
-    evil = begin(FakeQueue(system, EVIL, told=queue_facts(5, arguments={EVIL: EVIL})))
-    begin(FakeQueue(system, "late", told=queue_facts())).actor_inbox.pause()
-    bad = begin(FakeQueue(system, "bad", told=queue_facts()))
-    for _ in range(QUARANTINE_FAILURES + 1):
-        bad.ref.tell(Explode(EVIL))
-    seen = look(system, f"#queues?open={evil.number}", tmp_path)
-    assert seen.row("|late|")[1] == "odd"
-    assert "did not answer in 250 ms" in seen.row("|late|")[0]
-    assert seen.row("|bad|")[1] == "bad"
-    assert seen.row(f"|{EVIL}|")[0].split("|")[5] == "5"
-    assert seen.text.count(EVIL) == 3
-    assert seen.tags.count("script") == 1
-    assert seen.tags.count("img") == 1
-
-
-def test_actors_in_a_tree_with_details(tmp_path: Path) -> None:
-    system = System()
-    broker = begin(FakeBroker(system, "broker"))
-    queue = begin(FakeQueue(system, "orders", broker.ref, queue_facts(9)))
-    begin(FakeQueue(system, "other", broker.ref))
-    queue.ref.tell(Explode(EVIL))
-    seen = look(system, f"#actors?tree=1&text=orders&open={queue.number}", tmp_path)
-    names = [row.split("|")[3] for row in seen.rows if row.count("|") > 5]
-    assert names == ["broker", "orders"]
-    assert "2 of 3 actors" in seen.text
-    assert f"raise ValueError(message.text)\nValueError: {EVIL}" in seen.text
-    assert seen.tags.count("script") == 1
-
-
-def test_connections(tmp_path: Path) -> None:
-    system = System()
-    connection = begin(FakeConnection(system, "here -> there", told=connection_facts(blocked_by_credit=True)))
-    seen = look(system, f"#connections?open={connection.number}", tmp_path)
-    assert seen.row("|here -> there|")[0].startswith("|here -> there|guest|/|running, held back|pika 1.3|orders|1|")
-    assert "basic.nack: yes" in seen.text
-
-
-def test_channels(tmp_path: Path) -> None:
-    system = System()
-    begin(FakeChannel(system, "here -> there (1)", told=channel_facts(waiting_for="exchange x")))
-    row, _ = look(system, "#channels", tmp_path).row("|here -> there (1)|")
-    assert row.startswith("|here -> there (1)|guest|/|running|confirm|100|1|3|1|")
-    assert "|exchange x|" in row
-
-
-def test_exchanges(tmp_path: Path) -> None:
-    system = System()
-    exchange = begin(FakeExchange(system, "", told=exchange_facts()))
-    seen = look(system, f"#exchanges?open={exchange.number}", tmp_path)
-    assert seen.row("|(default)|")[0].startswith("|(default)|/|topic|durable|1|")
-    assert seen.row("|orders|")[0].startswith("|orders|queue|new.*|")
-
-
-def test_many_rows_are_capped_and_counted(tmp_path: Path) -> None:
-    system = System()
-    for number in range(1000):
-        begin(FakeQueue(system, f"queue {number}", told=queue_facts(number)))
-    seen = look(system, "#queues?sort=-messages_ready", tmp_path)
-    assert "1,000 queues, the first 200 shown" in seen.text
-    assert seen.rows[1].startswith("|queue 999|")
-    assert len(seen.rows) == 201
+    for number in range(10_000):
+        begin(FakeQueue(system, f"queue {number:05}", told=queue_facts(number)))
+    begin(FakeConnection(system, "here -> there", told=connection_facts(blocked_by_credit=True)))
+    with serving(system, lambda *_: ME) as server:
+        page = open_page(server.port, "#queues")
+        page.get_by_text("10,000 queues").wait_for()
+        rows = page.locator(".rows tbody tr")
+        assert rows.count() == 100
+        page.get_by_role("columnheader", name="Ready").get_by_role("button").click()
+        expect_text(rows.first, "queue 09999")
+        page.get_by_label("Next page").click()
+        expect_text(rows.first, "queue 09899")
+        page.get_by_label("Last page").click()
+        row_of(page, "queue 00000").wait_for()
+        page.get_by_label("Filter queues").fill("queue 0123")
+        page.get_by_text("10 of 10,000 queues").wait_for()
+        assert rows.count() == 10
+        page.get_by_label("regex").check()
+        page.get_by_label("Filter queues").fill("0001[1-3]$")
+        page.get_by_text("3 of 10,000 queues").wait_for()
+        page.get_by_label("Filter queues").fill("(")
+        expect_text(page.get_by_role("alert"), "no regular expression")
+        page.get_by_label("Filter queues").fill("")
+        page.get_by_text("10,000 queues", exact=True).wait_for()
+        shoot(page, "ten-thousand")
+        page.goto(f"http://127.0.0.1:{server.port}/#connections")
+        expect_text(row_of(page, "here -> there"), "running, held back")

@@ -1,245 +1,277 @@
-// A live table: sorted by a click on a column, filtered, updated in place, and with details that open below a row.
+// A long list, of which the broker sends the page that is looked at: filtered and sorted there, drawn in place here.
 //
-// A column is {key, title, value(row), show(value, row), numeric, narrow, hint}; rows are told apart by `id`. The details
-// of a row are parts: [the data that the part shows, a function that makes its elements].
+// A column is {key, title, show(row), sort, numeric, hint, link(row), hidden}: `sort` is the name that the broker knows it
+// by, `show` gives text. Rows are told apart by `id`.
 
-import { element } from "./dom.js";
+import { api } from "./api.js";
+import { button, element } from "./dom.js";
 import { number, text } from "./format.js";
 
-const SHOWN_AT_FIRST = 200;
-const SHOWN_MORE = 500;
+const REFRESH_MS = 2000;
+const TYPING_MS = 250;
+const SIZES = [50, 100, 500];
 const NOTHING = /^(–|0( B| %)?)$/;
 
-export class Table {
-  constructor({ title, columns, state, detail, rowClass, haystack, choices, tree }) {
-    Object.assign(this, { noun: title.toLowerCase(), columns, state, detail, rowClass, haystack, choices, tree });
-    this.rows = [];
+export class PagedTable {
+  // `ask(state)` is the address of a page, and `page(told)` makes of an answer what RabbitMQ's lists are; without them it is
+  // such a list, at the path `list`. `state` is what the address of the page says; `bulk` are [title, function of the chosen
+  // rows]; `extra` are more elements for the line of tools.
+  constructor({ list, ask, page, noun, columns, state, signal, bulk = [], rowClass = () => "", sortedBy = columns[0].sort, isRegexAllowed = true, extra = [], hear = () => {} }) {
+    Object.assign(this, { noun, columns, state, signal, bulk, rowClass, sortedBy, hear });
+    this.query = () => (ask ? ask(state) : rabbitQuery(list, state));
+    this.page = page ?? ((told) => told);
+    this.chosen = new Map();
     this.drawn = new Map();
-    this.open = new Set((state.get("open") ?? "").split(",").filter(Boolean).map(Number));
-    this.limit = SHOWN_AT_FIRST;
-    this.element = element("div", { className: "view" }, this.makeTools(), this.makeTable(), this.makeMore());
+    this.hidden = new Set(remembered(noun) ?? columns.filter((column) => column.hidden).map(({ key }) => key));
+    this.search = element("input", { type: "search", placeholder: `Filter ${noun}…`, value: state.get("name") ?? "", label: `Filter ${noun}`, data: { role: "filter" } });
+    this.search.addEventListener("input", () => this.typed());
+    const regex = element("input", { type: "checkbox", checked: state.get("regex") === "1" });
+    regex.addEventListener("change", () => this.choose({ regex: regex.checked ? "1" : "", page: "" }));
+    this.count = element("span", { className: "count", role: "status" });
+    this.wrong = element("p", { className: "wrong", role: "alert" });
+    this.bulkAt = element("div", { className: "bulk", hidden: true });
+    this.tableAt = element("div", { className: "scroller" });
+    this.pagerAt = element("div", { className: "pager" });
+    const tools = element(
+      "div",
+      { className: "tools" },
+      this.search,
+      isRegexAllowed ? element("label", { className: "check", title: "The filter is a regular expression" }, regex, " regex") : null,
+      this.count,
+      element("span", { className: "grow" }),
+      ...extra,
+      this.makePicker(),
+    );
+    this.element = element("div", { className: "paged" }, tools, this.wrong, this.bulkAt, this.tableAt, this.pagerAt);
+    this.build();
+    this.keepPolling();
   }
 
-  makeTools() {
-    this.search = element("input", { type: "search", placeholder: "Filter by name…", value: this.state.get("text") ?? "" });
-    this.search.setAttribute("aria-label", "Filter");
-    this.search.addEventListener("input", () => this.choose("text", this.search.value));
-    this.count = element("span", { className: "count" });
-    const tools = element("div", { className: "tools" }, this.search);
-    if (this.choices) {
-      this.select = element("select");
-      this.select.setAttribute("aria-label", this.choices.title);
-      this.select.addEventListener("change", () => this.choose("kind", this.select.value));
-      tools.append(this.select);
-    }
-    if (this.tree) {
-      const box = element("input", { type: "checkbox", checked: this.state.get("tree") === "1" });
-      box.addEventListener("change", () => this.choose("tree", box.checked ? "1" : ""));
-      tools.append(element("label", {}, box, " as a tree"));
-    }
-    tools.append(this.count);
-    return tools;
+  typed() {
+    clearTimeout(this.typing);
+    this.typing = setTimeout(() => this.choose({ name: this.search.value, page: "" }), TYPING_MS);
   }
 
-  makeTable() {
-    this.headings = this.columns.map((column) => {
-      const button = element("button", { type: "button", title: column.hint ?? "" }, column.title);
-      button.addEventListener("click", () => this.sortBy(column));
-      return element("th", { className: classOf(column) }, button);
+  choose(changes) {
+    for (const [key, value] of Object.entries(changes)) this.state.set(key, value);
+    this.poll();
+  }
+
+  makePicker() {
+    const boxes = this.columns.filter((column) => !column.link).map((column) => {
+      const box = element("input", { type: "checkbox", checked: !this.hidden.has(column.key) });
+      box.addEventListener("change", () => {
+        if (box.checked) this.hidden.delete(column.key);
+        else this.hidden.add(column.key);
+        remember(this.noun, [...this.hidden]);
+        this.build();
+        if (this.told) this.draw();
+      });
+      return element("label", { className: "check" }, box, ` ${column.title}`);
     });
-    this.body = element("tbody");
-    const head = element("thead", {}, element("tr", {}, ...this.headings));
-    return element("div", { className: "scroller" }, element("table", { className: "rows" }, head, this.body));
+    return element("details", { className: "picker" }, element("summary", {}, "Columns"), element("div", {}, ...boxes));
   }
 
-  makeMore() {
-    this.more = element("button", { type: "button", className: "more", hidden: true });
-    this.more.addEventListener("click", () => {
-      this.limit += SHOWN_MORE;
+  // Head and body, anew: when other columns are shown.
+  build() {
+    this.shownColumns = this.columns.filter((column) => !this.hidden.has(column.key));
+    this.drawn = new Map();
+    this.headings = this.shownColumns.map((column) => {
+      const title = column.sort ? button(column.title, () => this.sortBy(column), { title: column.hint }) : element("span", { title: column.hint }, column.title);
+      return element("th", { className: column.numeric ? "numeric" : "", scope: "col" }, title);
+    });
+    const all = this.bulk.length ? [element("th", { className: "choice" }, this.makeChooseAll())] : [];
+    this.body = element("tbody");
+    const table = element("table", { className: "rows" }, element("thead", {}, element("tr", {}, ...all, ...this.headings)), this.body);
+    this.tableAt.replaceChildren(table);
+    this.body.addEventListener("keydown", (event) => this.moved(event));
+  }
+
+  makeChooseAll() {
+    const box = (this.all = element("input", { type: "checkbox", label: "Choose all of this page" }));
+    box.addEventListener("change", () => {
+      this.chosen = new Map(box.checked ? this.told.items.map((row) => [row.id, row]) : []);
       this.draw();
     });
-    return this.more;
-  }
-
-  choose(key, value) {
-    this.state.set(key, value);
-    this.limit = SHOWN_AT_FIRST;
-    this.draw();
+    return box;
   }
 
   sortBy(column) {
-    const [key, descending] = this.order();
-    const reverse = key === column.key ? !descending : Boolean(column.numeric);
-    this.choose("sort", (reverse ? "-" : "") + column.key);
+    const isSame = (this.state.get("sort") || this.sortedBy) === column.sort;
+    const isDown = isSame ? this.state.get("down") !== "1" : Boolean(column.numeric);
+    this.choose({ sort: column.sort, down: isDown ? "1" : "", page: "" });
   }
 
-  order() {
-    const sort = this.state.get("sort") || this.columns[0].key;
-    return sort.startsWith("-") ? [sort.slice(1), true] : [sort, false];
+  async keepPolling() {
+    while (!this.signal.aborted) {
+      if (!document.hidden) await this.poll();
+      await new Promise((wake) => setTimeout(wake, REFRESH_MS));
+    }
   }
 
-  update(rows) {
-    this.rows = rows;
-    this.draw();
-  }
-
-  // What is to be seen, in its order: [row, depth in the tree].
-  arranged() {
-    const words = (this.state.get("text") ?? "").toLowerCase().split(/\s+/).filter(Boolean);
-    const kind = this.state.get("kind");
-    const [key, descending] = this.order();
-    const column = this.columns.find((each) => each.key === key) ?? this.columns[0];
-    const keyed = this.rows.map((row) => [column.value(row), row]);
-    keyed.sort(([a, x], [b, y]) => compare(a, b, descending) || compare(x.name, y.name, false) || x.id - y.id);
-    const sorted = keyed.map(([, row]) => row);
-    const matches = (row) =>
-      (!kind || this.choices.value(row) === kind) &&
-      words.every((word) => this.haystack(row).toLowerCase().includes(word));
-    if (!this.tree || this.state.get("tree") !== "1") return sorted.filter(matches).map((row) => [row, 0]);
-    return this.tree(sorted, matches);
+  async poll() {
+    const asked = (this.asked = this.query());
+    try {
+      const told = await api(asked, { signal: this.signal });
+      if (this.asked !== asked || this.signal.aborted) return;
+      this.told = this.page(told);
+      this.hear(told);
+      this.wrong.textContent = "";
+      this.draw();
+    } catch (error) {
+      if (this.signal.aborted || this.asked !== asked) return;
+      if (error.message.startsWith("page_out_of_range")) this.choose({ page: "" });
+      else this.wrong.textContent = error.message;
+    }
   }
 
   draw() {
-    const arranged = this.arranged();
-    const shown = arranged.slice(0, this.limit);
-    this.drawTools(arranged.length, shown.length);
+    const { items, filtered_count: filtered, total_count: total, page, page_count: pages, page_size: size } = this.told;
+    this.count.textContent = filtered === total ? `${number(total)} ${this.noun}` : `${number(filtered)} of ${number(total)} ${this.noun}`;
+    this.shownColumns.forEach((column, index) => {
+      const isSorted = column.sort && (this.state.get("sort") || this.sortedBy) === column.sort;
+      const order = isSorted ? (this.state.get("down") === "1" ? "descending" : "ascending") : "none";
+      this.headings[index].setAttribute("aria-sort", order);
+    });
+    this.drawRows(items);
+    this.drawBulk(items);
+    this.drawPager(page, pages, size);
+  }
+
+  drawRows(items) {
     const before = this.drawn;
     this.drawn = new Map();
     let place = this.body.firstChild;
-    const put = (line) => {
-      if (line === place) place = place.nextSibling;
-      else this.body.insertBefore(line, place);
-    };
-    for (const [row, depth] of shown) {
+    for (const row of items) {
       const drawn = before.get(row.id) ?? this.makeRow(row);
       before.delete(row.id);
       this.drawn.set(row.id, drawn);
-      this.fill(drawn, row, depth);
-      put(drawn.line);
-      if (this.open.has(row.id)) put(this.fillDetail(drawn, row));
+      this.fill(drawn, row);
+      if (drawn.line === place) place = place.nextSibling;
+      else this.body.insertBefore(drawn.line, place);
     }
     while (place) {
       const gone = place;
       place = place.nextSibling;
       gone.remove();
     }
-  }
-
-  drawTools(found, shown) {
-    const total = this.rows.length;
-    this.count.textContent = `${found === total ? "" : `${number(found)} of `}${number(total)} ${this.noun}`;
-    if (shown < found) this.count.textContent += `, the first ${number(shown)} shown`;
-    this.more.hidden = shown >= found;
-    this.more.textContent = `Show ${number(Math.min(SHOWN_MORE, found - shown))} more of ${number(found)}`;
-    const [key, descending] = this.order();
-    this.columns.forEach((column, index) => {
-      const sort = column.key === key ? (descending ? "descending" : "ascending") : "none";
-      this.headings[index].setAttribute("aria-sort", sort);
-    });
-    this.element.classList.toggle("tree", this.state.get("tree") === "1");
-    if (this.select) this.drawChoices();
-  }
-
-  drawChoices() {
-    const chosen = this.state.get("kind") ?? "";
-    const kinds = [...new Set([...this.rows.map(this.choices.value), chosen])].filter(Boolean).sort();
-    const wanted = ["", ...kinds].join("\n");
-    if (this.kindsDrawn !== wanted) {
-      this.kindsDrawn = wanted;
-      this.select.replaceChildren(
-        element("option", { value: "" }, this.choices.all),
-        ...kinds.map((kind) => element("option", { value: kind }, kind)),
-      );
+    if (!items.length) {
+      const words = this.state.get("name") ? `No ${this.noun} match this filter.` : `There are no ${this.noun}.`;
+      const cell = element("td", { className: "empty", colSpan: this.shownColumns.length + Boolean(this.bulk.length) }, words);
+      this.body.replaceChildren(element("tr", {}, cell));
     }
-    this.select.value = chosen;
   }
 
   makeRow(row) {
-    const cells = this.columns.map((column) => element("td", { className: classOf(column) }));
-    const line = element("tr", { tabIndex: 0 }, ...cells);
-    const toggle = () => {
-      if (!this.open.delete(row.id)) this.open.add(row.id);
-      this.state.set("open", [...this.open].join(","));
-      this.draw();
-      this.onToggle?.();
-    };
-    line.addEventListener("click", () => getSelection().isCollapsed && toggle());
-    line.addEventListener("keydown", (event) => {
-      if (event.target === line && (event.key === "Enter" || event.key === " ")) {
-        event.preventDefault();
-        toggle();
-      }
+    const cells = this.shownColumns.map((column) => element("td", { className: column.numeric ? "numeric" : "" }));
+    const line = element("tr", {}, ...cells);
+    const drawn = { line, cells, row };
+    if (this.bulk.length) {
+      const box = (drawn.box = element("input", { type: "checkbox" }));
+      box.addEventListener("change", () => {
+        if (box.checked) this.chosen.set(drawn.row.id, drawn.row);
+        else this.chosen.delete(drawn.row.id);
+        this.drawBulk(this.told.items);
+      });
+      line.prepend(element("td", { className: "choice" }, box));
+    }
+    line.addEventListener("click", (event) => {
+      if (event.target.closest("a, button, input, label") || !getSelection().isCollapsed) return;
+      line.querySelector("a")?.click();
     });
-    return { line, cells, below: null, parts: [] };
+    this.shownColumns.forEach((column, index) => {
+      if (column.link) cells[index].append(element("a"));
+    });
+    return drawn;
   }
 
-  fill({ line, cells }, row, depth) {
-    line.className = this.rowClass(row);
-    line.setAttribute("aria-expanded", this.open.has(row.id));
-    this.columns.forEach((column, index) => {
-      const value = column.value(row);
-      const shown = column.show ? column.show(value, row) : text(value);
-      const cell = cells[index];
-      if (cell.textContent !== shown) {
-        cell.textContent = shown;
+  fill(drawn, row) {
+    drawn.row = row;
+    drawn.line.className = this.rowClass(row);
+    if (drawn.box) {
+      drawn.box.checked = this.chosen.has(row.id);
+      drawn.box.setAttribute("aria-label", `Choose ${row.name}`);
+    }
+    this.shownColumns.forEach((column, index) => {
+      const shown = column.show ? column.show(row) : text(row[column.key]);
+      const cell = drawn.cells[index];
+      const holder = column.link ? cell.firstChild : cell;
+      if (holder.textContent !== shown) {
+        holder.textContent = shown;
         cell.title = column.numeric ? "" : shown;
       }
+      if (column.link) holder.href = column.link(row);
       cell.classList.toggle("none", NOTHING.test(shown));
-      if (column.indents) cell.style.paddingInlineStart = depth ? `${depth * 1.3 + 0.6}rem` : "";
+      if (column.dot) cell.classList.add("dotted");
+      if (column.mood) cell.dataset.mood = column.mood(row) ?? "";
     });
   }
 
-  // A part of the details is made anew when what it shows has changed, and never while its text is being selected.
-  fillDetail(drawn, row) {
-    drawn.below ??= element("tr", { className: "below" }, element("td", { colSpan: this.columns.length }));
-    const cell = drawn.below.firstChild;
-    const selection = getSelection();
-    this.detail(row).forEach(([data, make], index) => {
-      const part = cell.children[index] ?? cell.appendChild(element("div"));
-      const key = JSON.stringify(data);
-      const selecting = !selection.isCollapsed && part.contains(selection.anchorNode);
-      if (drawn.parts[index] === key || selecting) return;
-      drawn.parts[index] = key;
-      part.replaceChildren(...make());
-    });
-    return drawn.below;
+  // Arrow keys go from row to row, by the links in them.
+  moved(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1 }[event.key];
+    if (!step || event.target.tagName === "INPUT") return;
+    const links = [...this.body.querySelectorAll("tr > td > a:first-child")];
+    const next = links[links.indexOf(event.target) + step];
+    if (next) {
+      event.preventDefault();
+      next.focus();
+    }
+  }
+
+  drawBulk(items) {
+    if (!this.bulk.length) return;
+    const there = new Set(items.map((row) => row.id));
+    for (const id of this.chosen.keys()) if (!there.has(id)) this.chosen.delete(id);
+    this.all.checked = items.length > 0 && this.chosen.size === items.length;
+    this.bulkAt.hidden = !this.chosen.size;
+    if (this.bulkAt.hidden) return;
+    this.bulkAt.replaceChildren(
+      element("span", {}, `${number(this.chosen.size)} chosen`),
+      ...this.bulk.map(([title, act]) => button(title, () => act([...this.chosen.values()], () => this.poll()))),
+    );
+  }
+
+  drawPager(page, pages, size) {
+    const key = `${page} ${pages} ${size}`;
+    if (this.pagerShown === key) return;
+    this.pagerShown = key;
+    const go = (to, title, words) => button(title, () => this.choose({ page: to === 1 ? "" : to }), { disabled: to < 1 || to > pages || to === page, label: words });
+    const sizes = element("select", { label: "Rows on a page" }, ...SIZES.map((each) => element("option", { value: each }, `${each} rows`)));
+    sizes.value = size;
+    sizes.addEventListener("change", () => this.choose({ size: sizes.value, page: "" }));
+    this.pagerAt.replaceChildren(
+      go(1, "«", "First page"),
+      go(page - 1, "‹", "Page before"),
+      element("span", {}, `Page ${number(page)} of ${number(pages)}`),
+      go(page + 1, "›", "Next page"),
+      go(pages, "»", "Last page"),
+      sizes,
+    );
   }
 }
 
-const classOf = (column) => [column.numeric ? "numeric" : "", column.narrow ? "narrow" : "", column.notInTree ? "not-in-tree" : ""].filter(Boolean).join(" ");
-
-function compare(a, b, descending) {
-  const missingA = a === null || a === undefined;
-  const missingB = b === null || b === undefined;
-  if (missingA || missingB) return missingA - missingB;
-  const order = typeof a === "number" && typeof b === "number" ? a - b : collator.compare(String(a), String(b));
-  return descending ? -order : order;
+function rabbitQuery(list, state) {
+  const query = new URLSearchParams({ page: state.get("page") || 1, page_size: state.get("size") || 100 });
+  if (state.get("name")) query.set("name", state.get("name"));
+  if (state.get("regex") === "1") query.set("use_regex", "true");
+  if (state.get("sort")) query.set("sort", state.get("sort"));
+  if (state.get("down") === "1") query.set("sort_reverse", "true");
+  return `${list}?${query}`;
 }
 
-const collator = new Intl.Collator("en", { numeric: true });
+function remembered(noun) {
+  try {
+    return JSON.parse(localStorage.getItem(`dispatchd-hidden-${noun}`));
+  } catch {
+    return null;
+  }
+}
 
-// Children below their parents, siblings as they were sorted; of what matches also the way up to the root.
-export function asTree(rows, matches) {
-  const byId = new Map(rows.map((row) => [row.id, row]));
-  const wanted = new Set();
-  for (const row of rows) {
-    if (!matches(row)) continue;
-    for (let each = row; each && !wanted.has(each.id); each = byId.get(each.parent)) wanted.add(each.id);
+function remember(noun, hidden) {
+  try {
+    localStorage.setItem(`dispatchd-hidden-${noun}`, JSON.stringify(hidden));
+  } catch {
+    // then it holds until the page is loaded again
   }
-  const children = new Map();
-  const roots = [];
-  for (const row of rows) {
-    if (!wanted.has(row.id)) continue;
-    if (!byId.has(row.parent)) roots.push(row);
-    else if (children.has(row.parent)) children.get(row.parent).push(row);
-    else children.set(row.parent, [row]);
-  }
-  const arranged = [];
-  const waiting = roots.reverse().map((row) => [row, 0]);
-  while (waiting.length) {
-    const [row, depth] = waiting.pop();
-    arranged.push([row, depth]);
-    for (const child of (children.get(row.id) ?? []).reverse()) waiting.push([child, depth + 1]);
-  }
-  return arranged;
 }

@@ -1,0 +1,109 @@
+"""Connections, channels, exchanges and queues: a page of them at a time, in any order; with 10,000 there too."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any, Final
+
+import bottle
+
+from dispatchd.actors.runtime import Actor, System
+from dispatchd.web.answers import answer_json
+from dispatchd.web.encoding import json_list, plain
+from dispatchd.web.meter import METERED, Meter, figures_of
+from dispatchd.web.paging import Paging, field_of
+from dispatchd.web.roles import MONITORING, current, has_role, visible
+from dispatchd.web.snapshots import Row, Snapshots
+from dispatchd.web.sorting import in_order
+
+KINDS: Final = {"connections": "connection", "channels": "channel", "exchanges": "exchange", "queues": "queue"}
+"""Where a list is, and the kind of actor that its rows are asked of."""
+KNOWN_OUTSIDE: Final = frozenset({"name", "vhost", "message_stats", "recv_oct_details", "send_oct_details"})
+"""What a list can be sorted by without asking anybody, beside the figures."""
+
+
+class Lists:
+    """The handlers. What is seen from outside chooses the rows; only those of the page are asked for the rest."""
+
+    def __init__(self, system: System, meter: Meter) -> None:
+        self._system = system
+        self._meter = meter
+        self._snapshots = Snapshots(system)
+
+    def route(self, app: bottle.Bottle) -> None:
+        """Say at which addresses the handlers are."""
+        for path, kind in KINDS.items():
+            app.get(f"/api/{path}", callback=partial(self.show, kind))
+        for path in ("exchanges", "queues"):
+            app.get(f"/api/{path}/<vhost:name>", callback=partial(self.show_those_of, KINDS[path]))
+
+    def show(self, kind: str) -> str:
+        """All of a kind, or the page that the query asks for. Raises 400."""
+        return self._answer([actor for actor in self._system.actors.values() if actor.kind == kind])
+
+    def show_those_of(self, kind: str, vhost: str) -> str:
+        """Those in one vhost. Raises 404."""
+        if not any(actor.kind == "vhost" and actor.name == vhost for actor in self._system.actors.values()):
+            raise bottle.HTTPError(404, f"no vhost '{vhost}'")
+        return self._answer(
+            [actor for actor in self._system.actors.values() if actor.kind == kind and vhost_of(actor) == vhost]
+        )
+
+    def _answer(self, actors: list[Actor]) -> str:
+        paging, who = Paging(), current()
+        self._meter.look()
+        if not has_role(who, MONITORING):
+            actors = [actor for actor in actors if visible(who, [self._seen(actor)])]
+        found = paging.filtered(actors, lambda actor: actor.name)
+        found = in_order(found, lambda actor: (actor.name, vhost_of(actor) or "", actor.number))
+        rows: list[Row]
+        if self._can_be_chosen_outside(paging):
+            if paging.sort:
+                found = paging.sorted(found, lambda actor: field_of(self._seen(actor), paging.sort))
+            elif paging.is_reversed:
+                found.reverse()
+            rows = self.rows(paging.part(found))
+        else:
+            rows = paging.part(paging.sorted(self.rows(found), lambda row: field_of(row, paging.sort)))
+        if paging.page is None:
+            return answer_json(json_list(rows))
+        return answer_json(json.dumps(paging.answer(rows, len(actors), len(found)), allow_nan=False))
+
+    @staticmethod
+    def _can_be_chosen_outside(paging: Paging) -> bool:
+        first = paging.sort[0] if paging.sort else "name"
+        return first in KNOWN_OUTSIDE or any(first in (*each.counters, *each.gauges) for each in METERED.values())
+
+    def _seen(self, actor: Actor) -> Row:
+        return {
+            "name": actor.name,
+            "vhost": vhost_of(actor),
+            **(figures_of(actor) or {}),
+            **rates_of(self._meter, actor),
+        }
+
+    def rows(self, actors: list[Actor]) -> list[Row]:
+        """What they tell of themselves, in this order. Of those that don't answer, what is seen from outside."""
+        told = {row["id"]: row for row in self._snapshots.of(actors, wake=False)}
+        rows = []
+        for actor in actors:
+            row = told.get(actor.number)
+            if row is not None:
+                seen = plain(self._seen(actor)) if "late" in row else rates_of(self._meter, actor)
+                rows.append({**seen, **row} if "late" in row else {**row, **seen})
+        return rows
+
+
+def rates_of(meter: Meter, actor: Actor) -> Row:
+    """The rates of an actor, where RabbitMQ's rows have them."""
+    rates = meter.rates_of(actor)
+    if actor.kind == "connection":
+        return {name: rate for name, rate in rates.items() if name.endswith("_details")}
+    return {"message_stats": rates}
+
+
+def vhost_of(actor: Actor) -> str | None:
+    """The vhost of an exchange or queue, which is its parent."""
+    parent: Any = actor.parent
+    return parent.name if parent is not None and actor.kind in ("exchange", "queue") else None

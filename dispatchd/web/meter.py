@@ -1,0 +1,218 @@
+"""How fast things go: a look at the counters of actors, from outside, every second or so.
+
+Nobody is asked: a paused actor has figures as well. What actors count never shrinks, so two looks make a rate. Sums
+over all actors of a kind go on growing when one that was counted is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import gevent
+
+from dispatchd.actors.runtime import Actor, System
+from dispatchd.web.history import History
+
+logger = logging.getLogger(__name__)
+
+LEAST_SECONDS: Final = 0.9
+"""Between two looks: with less, one message more or less would show in a rate."""
+ACTORS_PER_TURN: Final = 250
+MOST_READINGS: Final = 20_000
+MOST_HISTORIES: Final = 500
+
+Figures = dict[str, Any]
+
+
+class Metered(NamedTuple):
+    """What is looked at of a kind of actors: what only grows, with the name of its rate, and what goes up and down."""
+
+    counters: dict[str, str]
+    gauges: tuple[str, ...]
+    has_history: bool = False
+
+
+METERED: Final = {
+    "queue": Metered(
+        {"published": "publish", "delivered": "deliver_get", "acknowledged": "ack", "redelivered": "redeliver"},
+        ("messages_ready", "messages_unacknowledged", "consumers"),
+        has_history=True,
+    ),
+    "channel": Metered(
+        {"published": "publish", "delivered": "deliver_get", "acknowledged": "ack"},
+        ("messages_unacknowledged", "messages_unconfirmed"),
+    ),
+    "exchange": Metered({"published_in": "publish_in", "published_out": "publish_out"}, (), has_history=True),
+    "connection": Metered({"recv_oct": "recv_oct", "send_oct": "send_oct"}, (), has_history=True),
+}
+BROKER_WIDE: Final = {
+    "published": "queue", "delivered": "queue", "acknowledged": "queue", "redelivered": "queue",
+    "recv_oct": "connection", "send_oct": "connection",
+    "messages_ready": "queue", "messages_unacknowledged": "queue",
+}  # fmt: skip
+"""What the history of the whole broker has, and the kind that it is summed up over."""
+
+
+class Reading:
+    """What was seen of one actor last: its counters, and how fast they grew."""
+
+    __slots__ = ("counters", "history", "rates")
+
+    def __init__(self, width: int) -> None:
+        self.counters = [0] * width
+        self.rates = [0.0] * width
+        self.history: History | None = None
+
+
+class Sums:
+    """Over all actors of a kind: how many there are, how many of them can't tell, and their figures."""
+
+    def __init__(self, metered: Metered, grown: list[int] | None = None) -> None:
+        self._metered = metered
+        self.count = 0
+        self.late = 0
+        self.grown = grown or [0] * len(metered.counters)
+        self.rates = [0.0] * len(metered.counters)
+        self.gauges = [0] * len(metered.gauges)
+
+    def begun(self) -> Sums:
+        """Those of the next look: what has grown goes on growing."""
+        return Sums(self._metered, list(self.grown))
+
+    def add(self, figures: Figures) -> None:
+        """Add the levels of one actor."""
+        for place, name in enumerate(self._metered.gauges):
+            self.gauges[place] += figures.get(name, 0)
+
+    def add_growth(self, grown: list[int], rates: list[float]) -> None:
+        """Add what the counters of one actor grew by."""
+        for place, count in enumerate(grown):
+            self.grown[place] += count
+            self.rates[place] += rates[place]
+
+    def to_row(self) -> Figures:
+        """All sums by the names of what was summed up."""
+        metered = self._metered
+        return {
+            **dict(zip(metered.counters, self.grown, strict=True)),
+            **dict(zip(metered.gauges, self.gauges, strict=True)),
+        }
+
+
+class Meter:
+    """Looks, and remembers: whoever shows figures calls `look` first, as often as he likes."""
+
+    def __init__(self, system: System) -> None:
+        self._system = system
+        self._readings: dict[int, Reading] = {}
+        self._looked_at = -math.inf
+        self._histories = 0
+        self._sums = {kind: Sums(metered) for kind, metered in METERED.items()}
+        self._history = History(tuple(BROKER_WIDE))
+        self.cost = 0.0
+        """Seconds that the last look took, without those that others had meanwhile."""
+
+    def look(self) -> None:
+        """See how things are, unless that was done less than LEAST_SECONDS ago."""
+        now = time.monotonic()
+        since, at = now - self._looked_at, time.time()
+        if since < LEAST_SECONDS:
+            return
+        self._looked_at = now
+        sums = {kind: each.begun() for kind, each in self._sums.items()}
+        readings: dict[int, Reading] = {}
+        histories = 0
+        for actor, figures in self._look():
+            sum_of = sums[actor.kind]
+            sum_of.count += 1
+            if figures is None:
+                sum_of.late += 1
+                continue
+            sum_of.add(figures)
+            metered = METERED[actor.kind]
+            counters = [figures.get(name, 0) for name in metered.counters]
+            gauges = [figures.get(name, 0) for name in metered.gauges]
+            reading = self._readings.get(actor.number)
+            if reading is None and (any(counters) or any(gauges)) and len(readings) < MOST_READINGS:
+                reading = Reading(len(counters))
+            if reading is None:
+                continue
+            readings[actor.number] = reading
+            grown = [max(0, new - old) for new, old in zip(counters, reading.counters, strict=True)]
+            reading.counters, reading.rates = counters, [each / since for each in grown]
+            sum_of.add_growth(grown, reading.rates)
+            if reading.history is None and metered.has_history and self._histories < MOST_HISTORIES:
+                reading.history = History((*metered.counters, *metered.gauges))
+            if reading.history is not None:
+                histories += 1
+                reading.history.add(at, [*reading.rates, *gauges])
+        self._sums, self._readings, self._histories = sums, readings, histories
+        now_at: Figures = {**self.totals(), **self.rates()}
+        self._history.add(at, [now_at[name] for name in BROKER_WIDE])
+
+    def _look(self) -> Iterator[tuple[Actor, Figures | None]]:
+        """The actors, each with what is seen of it; None if it can't be looked at. Others have turns meanwhile."""
+        actors = [actor for actor in list(self._system.actors.values()) if actor.kind in METERED]
+        cost = 0.0
+        for start in range(0, len(actors), ACTORS_PER_TURN):
+            began = time.perf_counter()
+            for actor in actors[start : start + ACTORS_PER_TURN]:
+                yield actor, figures_of(actor)
+            cost += time.perf_counter() - began
+            gevent.sleep(0)
+        self.cost = cost
+
+    def totals(self) -> Figures:
+        """Sums over all actors at the last look, and how many there were of each kind.
+
+        `late` is the number of queues that are not in the sums, because they could not be looked at.
+        """
+        return {
+            **{f"{kind}s": each.count for kind, each in self._sums.items()},
+            **self._sums["connection"].to_row(),
+            **self._sums["queue"].to_row(),
+            "late": self._sums["queue"].late,
+        }
+
+    def rates(self) -> dict[str, float]:
+        """How fast the sums grew before the last look, per second."""
+        return {
+            name: self._sums[kind].rates[place]
+            for kind in ("connection", "queue")
+            for place, name in enumerate(METERED[kind].counters)
+        }
+
+    def history(self) -> dict[str, Any]:
+        """How the whole broker did lately; see `History.to_row`."""
+        return self._history.to_row()
+
+    def history_of(self, actor: Actor) -> dict[str, Any] | None:
+        """How one actor did; None if nothing was ever seen of it, or too many others had been seen before."""
+        reading = self._readings.get(actor.number)
+        return reading.history.to_row() if reading is not None and reading.history is not None else None
+
+    def rates_of(self, actor: Actor) -> dict[str, Any]:
+        """The rates of one actor as RabbitMQ's management has them, `{"publish_details": {"rate": 1.5}}`, with counts.
+
+        For a connection they belong into its row, for others under `message_stats`.
+        """
+        metered = METERED[actor.kind]
+        reading = self._readings.get(actor.number) or Reading(len(metered.counters))
+        found: dict[str, Any] = {}
+        for place, name in enumerate(metered.counters.values()):
+            found[name] = reading.counters[place]
+            found[f"{name}_details"] = {"rate": round(reading.rates[place], 2)}
+        return found
+
+
+def figures_of(actor: Actor) -> Figures | None:
+    """What can be seen of an actor from outside; None if it is in no state to be looked at."""
+    try:
+        return actor.figures()
+    except Exception:
+        logger.exception("%s %s can't show its figures", actor.kind, actor.name)
+        return None
