@@ -47,6 +47,7 @@ class Config:
     heartbeat: int = 60
     handshake_timeout: float = 10.0  # RabbitMQ's
     max_message_size: int = 16 << 20  # RabbitMQ 4's
+    consumer_max_per_channel: int = 0  # RabbitMQ's name and default
     memory_high_watermark: float = 0.6  # RabbitMQ 4's; up to 1 it is a fraction of what the process can have
     disk_free_limit: int = 50_000_000  # RabbitMQ's
     store_size_limit: int = 1 << 40
@@ -90,6 +91,12 @@ def _whole_number(text: str) -> object:
 
 def _port(value: object) -> int:
     if type(value) is int and 0 <= value <= 65535:
+        return value
+    raise ValueError
+
+
+def _count(value: object) -> int:
+    if type(value) is int and value >= 0:
         return value
     raise ValueError
 
@@ -206,6 +213,13 @@ OPTIONS: Final = (
         _size,
         _SOME_SIZE,
         "the largest body of a message; a larger one closes its channel (default: 16MiB)",
+        _whole_number,
+    ),
+    Option(
+        "consumer-max-per-channel",
+        _count,
+        "a whole number",
+        "how many consumers a channel may have (default: 0, which is no limit)",
         _whole_number,
     ),
     Option(

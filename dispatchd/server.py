@@ -42,6 +42,7 @@ from dispatchd.web.details import Details
 from dispatchd.web.events import Events
 from dispatchd.web.gate import Gate
 from dispatchd.web.guard import Guard
+from dispatchd.web.limits import Limits as LimitsSection
 from dispatchd.web.meter import Meter
 from dispatchd.web.operations import Operations
 from dispatchd.web.policies import Policies
@@ -88,7 +89,7 @@ class Server:
                 self._store,
                 self._scratch,
                 Credentials(self._users, config.guest_from_anywhere),
-                Limits(config.channel_max, config.frame_max, config.heartbeat),
+                Limits(config.channel_max, config.frame_max, config.heartbeat, config.consumer_max_per_channel),
                 config.coalesce_interval,
                 watermarks=Watermarks.of(
                     config.memory_high_watermark, config.disk_free_limit, config.persist_dir if on_disk else None
@@ -110,6 +111,7 @@ class Server:
         guard = Guard(are_actions_on=config.admin_actions)
         meter = Meter(self.system)
         self._events = Events(meter)
+        directory = Directory(self._users)
         sections: list[Section] = [
             Actors(self.system, guard),
             ActorActions(self.system, guard),
@@ -117,7 +119,8 @@ class Server:
             Details(self.system, meter, self._events),
             Operations(self.system),
             Vhosts(self._broker_ref, self._broker.authenticator, self.system),
-            UsersSection(self._broker.authenticator, Directory(self._users)),
+            UsersSection(self._broker.authenticator, directory),
+            LimitsSection(self._broker.authenticator, directory, self.system),
             Policies(self.system),
             Policies(self.system, of_operator=True),
         ]

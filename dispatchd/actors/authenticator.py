@@ -6,6 +6,8 @@ bcrypt runs on native threads of its own, never on that of the loop.
 from __future__ import annotations
 
 import logging
+import time
+from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
@@ -16,6 +18,7 @@ from gevent.pool import Group
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.credentials import Credentials
+from dispatchd.actors.failed_logins import FailedLogins
 from dispatchd.actors.messages import ActorMessage, Authenticate, Authenticated, Define
 from dispatchd.actors.orders import ForgetVhost, Fulfilled, UserGone
 from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
@@ -23,6 +26,7 @@ from dispatchd.actors.user_orders import (
     ClearPermission,
     ClearTopicPermission,
     DeleteUser,
+    LimitUser,
     PutUser,
     SetPermission,
     SetTopicPermission,
@@ -36,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 THREADS: Final = 2
 MOST_WAITING: Final = 1000
+MOST_WAITING_OF_PEER: Final = 200
 
 Answer = Callable[[bool], None]
 
@@ -71,14 +76,15 @@ class Check:
 
     user: str
     password: bytes = field(repr=False)
-    answers: list[Answer] = field(repr=False)
+    answers: list[tuple[str, Answer]] = field(repr=False)
+    """With the peer that each is for."""
 
 
 class AuthenticatorActor(Actor):
     """Answers what is known at once, and has the rest checked by threads while it goes on.
 
-    All clients of one user that reconnect at the same time share one check. At most MOST_WAITING checks wait; more are
-    refused, for bcrypt does only some ten of them in a second.
+    All clients of one user that reconnect at the same time share one check. At most MOST_WAITING checks wait, and
+    MOST_WAITING_OF_PEER of one peer; more are refused, for bcrypt does only some ten of them in a second.
     """
 
     kind: ClassVar[str] = "authenticator"
@@ -95,6 +101,10 @@ class AuthenticatorActor(Actor):
         self._pool = ThreadPool(THREADS)
         self._greenlets = Group()
         self._waiting: dict[tuple[str, bytes], Check] = {}
+        self._queues: dict[str, deque[Check]] = {}
+        self._running = 0
+        self._failed = FailedLogins()
+        self._is_ending = False
 
     @receives(Authenticate)
     def on_authenticate(self, message: Authenticate) -> None:
@@ -114,18 +124,34 @@ class AuthenticatorActor(Actor):
     def _decide(self, user: str, password: bytes, peer: str, answer: Answer) -> None:
         if not self._credentials.permits_peer(user, peer):
             logger.warning("user %r is refused from %s: it may come from loopback addresses only", user, peer)
-            answer(False)
+            self._turn_away(peer, answer)
         elif self._credentials.is_cached(user, password):
+            self._failed.forget(peer)
             answer(True)
         elif (waiting := self._waiting.get((user, password))) is not None:
-            waiting.answers.append(answer)
-        elif len(self._waiting) >= MOST_WAITING:
-            logger.warning("user %r is refused from %s: %d passwords wait to be checked", user, peer, MOST_WAITING)
+            waiting.answers.append((peer, answer))
+        elif len(self._waiting) >= MOST_WAITING or len(self._queues.get(peer, ())) >= MOST_WAITING_OF_PEER:
+            waiting_now = len(self._waiting)
+            logger.warning("user %r is refused from %s: %d passwords wait to be checked", user, peer, waiting_now)
             answer(False)
         else:
-            check = Check(user, password, [answer])
-            self._greenlets.spawn(self._run, check).name = f"check of user {user!r}"
+            check = Check(user, password, [(peer, answer)])
+            queue = self._queues.get(peer) or deque()
             self._waiting[user, password] = check
+            self._queues[peer] = queue
+            queue += [check]
+            self._check_next()
+
+    def _check_next(self) -> None:
+        """Begin what the threads have room for; peers take turns, so that none of them holds up the others."""
+        while self._queues and self._running < THREADS:
+            peer, queue = next(iter(self._queues.items()))
+            check = queue[0]
+            self._greenlets.spawn(self._run, check).name = f"check of user {check.user!r}"
+            self._running += 1
+            del queue[0], self._queues[peer]
+            if queue:
+                self._queues[peer] = queue
 
     def _run(self, check: Check) -> None:
         """Wait for one check, in a greenlet of its own, and answer whatever happens to it."""
@@ -135,12 +161,27 @@ class AuthenticatorActor(Actor):
         except Exception:
             logger.exception("the password of user %r could not be checked", check.user)
         finally:
+            self._running -= 1
             self._settle(check, accepted)
+            self._check_next()
 
     def _settle(self, check: Check, accepted: bool) -> None:
-        del self._waiting[check.user, check.password]
-        for answer in check.answers:
-            answer(accepted)
+        self._waiting.pop((check.user, check.password), None)
+        for peer, answer in check.answers:
+            if accepted:
+                self._failed.forget(peer)
+                answer(True)
+            else:
+                self._turn_away(peer, answer)
+        check.answers.clear()
+
+    def _turn_away(self, peer: str, answer: Answer) -> None:
+        """Let whoever tries passwords wait for it."""
+        seconds = 0.0 if self._is_ending else self._failed.seconds(peer, time.monotonic())
+        if seconds:
+            gevent.spawn_later(seconds, answer, False)
+        else:
+            answer(False)
 
     # Users
 
@@ -150,6 +191,7 @@ class AuthenticatorActor(Actor):
     @receives(ClearPermission)
     @receives(SetTopicPermission)
     @receives(ClearTopicPermission)
+    @receives(LimitUser)
     def on_order(self, order: UserOrder) -> None:
         """Change the users for an operator; it is in force at once, and answered when it is on disk."""
         try:
@@ -173,8 +215,9 @@ class AuthenticatorActor(Actor):
             tell_all(told)
 
     def restarted(self) -> None:
-        """Go on with what was changed before the failure."""
+        """Go on with what was changed, and what waited, before the failure."""
         self._go_on()
+        self._check_next()
 
     @receives(Fulfilled)
     def on_fulfilled(self, message: Fulfilled) -> None:
@@ -190,6 +233,8 @@ class AuthenticatorActor(Actor):
 
     def on_stop(self) -> None:
         """Refuse those who wait; the threads end on their own when they are done with what they are doing."""
+        self._is_ending = True
+        self._queues.clear()
         self._greenlets.kill()
         for never_begun in list(self._waiting.values()):
             self._settle(never_begun, accepted=False)
@@ -197,4 +242,9 @@ class AuthenticatorActor(Actor):
 
     def snapshot(self) -> dict[str, Any]:
         """Facts for the admin: how many users there are, and how many passwords wait to be checked."""
-        return {"name": self.name, "users": len(self._credentials.users), "waiting": len(self._waiting)}
+        return {
+            "name": self.name,
+            "users": len(self._credentials.users),
+            "waiting": len(self._waiting),
+            "delayed_peers": len(self._failed),
+        }

@@ -126,7 +126,7 @@ class BrokerActor(Actor):
         """Let vhosts in that were made, and tell what follows for each; also after a failure on the way."""
         while self._beginning:
             vhost, then = self._beginning[0]
-            host = Vhost(vhost.name, vhost.ref, vhost.catalogue, self.persistence)
+            host = Vhost(vhost.name, vhost.ref, vhost.catalogue, self.persistence, vhost.limits)
             vhost.begin()
             del self._beginning[0]
             self._services.vhosts[host.name] = host

@@ -27,6 +27,7 @@ from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import (
     AmqpError,
     CommandInvalid,
+    NotAllowed,
     NotFound,
     NotImplementedByServer,
     PreconditionFailed,
@@ -170,6 +171,9 @@ class ChannelMethods(Inspectable):
             self._consume_replies(method)
             return
         consumer = self._subscriber.new_consumer(method)
+        most = self._session.most_consumers
+        if most and self._subscriber.consumer_count >= most:
+            raise NotAllowed(f"reached maximum ({most}) of consumers per channel")
         if method.arguments:
             catalogue = self._session.catalogue
             check_access(self._session.access, method, catalogue)

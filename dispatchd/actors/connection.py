@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import gevent
@@ -45,6 +45,7 @@ from dispatchd.amqp.errors import (
     NotAllowed,
 )
 from dispatchd.amqp.method_codec import encode_method
+from dispatchd.model.limits import Tally
 
 if TYPE_CHECKING:
     from dispatchd.actors.transport import Transport
@@ -79,6 +80,7 @@ class Services:
     users: Users
     authenticator: Ref
     limits: Limits
+    tally: Tally = field(default_factory=Tally)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +164,12 @@ class ConnectionActor(Inspectable):
             raise NotAllowed(
                 f"number of channels opened ({count}) has reached the negotiated channel_max ({self._channel_max})"
             )
+        user = self._services.users.find(self._user)
+        if user is not None:
+            self._services.tally.check_channel(self._user, user.limits)
         channel = ChannelActor(self.system, number, self.ref, self._session).begin()
         self._channels[number] = channel
+        self._services.tally.count_channels(self._user, 1)
         return channel
 
     def _take(self, arrived: ChannelInput) -> None:
@@ -226,15 +232,25 @@ class ConnectionActor(Inspectable):
         vhost = self._services.vhosts.get(method.virtual_host)
         if vhost is None:
             raise NotAllowed(f"vhost {method.virtual_host} not found")
+        self._check_limits(vhost)
         access = self._services.users.access(self._user, vhost.name)
         if access is None:
             raise NotAllowed(f"access to vhost '{vhost.name}' refused for user '{self._user}'")
         self._session = Session(
-            self.name, self.number, access, self._transport, self._frame_max, self._client_properties, vhost
-        )
+            self.name, self.number, access, self._transport, self._frame_max, self._client_properties, vhost,
+            self._services.limits.consumers,
+        )  # fmt: skip
         self._state = OPEN
+        self._services.tally.enter(vhost.name, self._user)
         self._transport.opened()
         self._send(m.ConnectionOpenOk())
+
+    def _check_limits(self, vhost: Vhost) -> None:
+        """In RabbitMQ's order (rabbit_reader): before access is checked."""
+        self._services.tally.check_vhost(vhost.name, self._user, vhost.limits)
+        user = self._services.users.find(self._user)
+        if user is not None:
+            self._services.tally.check_user(self._user, user.limits)
 
     def _on_update_secret(self, _method: m.ConnectionUpdateSecret) -> None:
         self._send(m.ConnectionUpdateSecretOk())
@@ -353,6 +369,7 @@ class ConnectionActor(Inspectable):
         """A channel is closed on both sides."""
         if self._channels.get(message.number) is message.channel:
             del self._channels[message.number]
+            self._services.tally.count_channels(self._user, -1)
         message.channel.tell(Retire())
         self._release_owner_when_alone()
 
@@ -398,6 +415,13 @@ class ConnectionActor(Inspectable):
         self._close_with(InternalError(reason))
         self._release_owner()
         self._go()
+
+    def on_stop(self) -> None:
+        """It counts no more."""
+        if self._session is not None:
+            self._services.tally.leave(self._session.vhost_name, self._user)
+            self._services.tally.count_channels(self._user, -len(self._channels))
+            self._session, self._channels = None, {}
 
     # The rest
 

@@ -42,6 +42,10 @@ class Directory:
             for exchange, rights in sorted(topics.items())
         ]
 
+    def limits(self) -> list[Row]:
+        """The limits of users that have some."""
+        return [{"user": user.name, "value": user.limits} for user in self._in_order() if user.limits]
+
     def _in_order(self) -> list[User]:
         return sorted(self._users, key=lambda user: user.name)
 
@@ -52,7 +56,7 @@ def _user_row(user: User) -> Row:
         "password_hash": "" if user.is_of_file else user.hash,
         "hashing_algorithm": user.algorithm,
         "tags": user.tags,
-        "limits": {},
+        "limits": user.limits,
         "of_file": user.is_of_file,
     }
 

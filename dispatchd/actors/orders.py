@@ -83,6 +83,21 @@ class DefineVhost(Order):
 
 
 @dataclass(frozen=True, slots=True)
+class LimitVhost(Order):
+    """To the vhost: set one of its limits, or (None) clear it."""
+
+    limit: str
+    value: int | None
+
+    def apply_to(self, definition: VhostDefinition) -> None:
+        """Change what the order names."""
+        if self.value is None:
+            definition.limits.pop(self.limit, None)
+        else:
+            definition.limits[self.limit] = self.value
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteVhost(Order):
     """To the broker: delete the vhost with all that is in it, and close its connections. Denied if there is none."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,21 +14,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What connection.tune offers: highest channel number, octets of a frame, seconds between heartbeats."""
+    """What connection.tune offers: highest channel number, octets of a frame, seconds between heartbeats.
+
+    And how many consumers a channel may have; 0 = no limit.
+    """
 
     channel_max: int
     frame_max: int
     heartbeat: int
+    consumers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Vhost:
-    """A virtual host as connections know it: its actor, its catalogue, which only that actor changes, and its store."""
+    """A virtual host as connections know it: its actor, its store, and what only that actor changes."""
 
     name: str
     ref: Ref
     catalogue: Catalogue
     persistence: Ref
+    limits: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Session:
     frame_max: int
     client_properties: dict[str, Any]
     host: Vhost
+    most_consumers: int = 0
 
     @property
     def user(self) -> str:

@@ -118,6 +118,19 @@ class ClearTopicPermission(UserOrder):
         return users.clear_topic_rights(self.user, self.vhost, self.exchange), None
 
 
+@dataclass(frozen=True, slots=True)
+class LimitUser(UserOrder):
+    """Set a limit of a user, or (None) clear it."""
+
+    user: str
+    limit: str
+    value: int | None
+
+    def apply_to(self, users: Users) -> tuple[list[Row], None]:
+        """See above."""
+        return users.set_limit(self.user, self.limit, self.value), None
+
+
 def carry_out_on(users: Users, order: UserOrder, vhosts: Any) -> tuple[list[Row], Any]:
     """Carry out an order, if the vhost that it needs is one of `vhosts`. Raises NotFound or PreconditionFailed."""
     needed = order.vhost_needed

@@ -22,6 +22,7 @@ from dispatchd.actors.orders import (
     ClearPolicy,
     DefineVhost,
     Fulfilled,
+    LimitVhost,
     Order,
     SetPolicy,
     ShowPolicies,
@@ -31,8 +32,10 @@ from dispatchd.actors.runtime import Told, receives
 from dispatchd.actors.vhost_contents import Change, VhostContents
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import AmqpError, Unavailable
-from dispatchd.model.binding import EXCHANGE, QUEUE
+from dispatchd.model.binding import EXCHANGE, QUEUE, Kind, binding_key
+from dispatchd.model.limits import MAX_BINDINGS, check_new_binding, check_new_queue
 from dispatchd.model.method_access import check_access
+from dispatchd.model.names import clean_name
 
 if TYPE_CHECKING:
     from dispatchd.model.definitions import QueueDefinition
@@ -49,7 +52,8 @@ class VhostActor(VhostContents):
     # Orders
 
     @receives(DefineVhost)
-    def on_define(self, order: DefineVhost) -> None:
+    @receives(LimitVhost)
+    def on_define(self, order: DefineVhost | LimitVhost) -> None:
         """Change what an operator says of this vhost."""
         change = Change((self.ref, Fulfilled(order, answer=False)), redefines=True)
         order.apply_to(self._definition)
@@ -135,6 +139,9 @@ class VhostActor(VhostContents):
         if method.passive:
             self._hand_on(request, method, change)
             return
+        name = clean_name(method.queue)
+        if self.limits and name not in self.catalogue.queues:
+            check_new_queue(self.limits, self.name, name, len(self.catalogue.queues))
         queue, is_new = self.catalogue.declare_queue(
             method.queue, method.durable, method.exclusive, method.auto_delete, method.arguments, request.owner
         )
@@ -153,15 +160,26 @@ class VhostActor(VhostContents):
 
     def _bind_queue(self, request: Request, method: m.QueueBind, change: Change) -> None:
         change.then = request.reply_to, Done(request, m.QueueBindOk())
+        self._check_limit(method.exchange, QUEUE, method.queue, method)
         change.binding = self.catalogue.bind(
             method.exchange, QUEUE, method.queue, method.routing_key, method.arguments, request.owner
         )
 
     def _bind_exchange(self, request: Request, method: m.ExchangeBind, change: Change) -> None:
         change.then = request.reply_to, Done(request, m.ExchangeBindOk())
+        self._check_limit(method.source, EXCHANGE, method.destination, method)
         change.binding = self.catalogue.bind(
             method.source, EXCHANGE, method.destination, method.routing_key, method.arguments, request.owner
         )
+
+    def _check_limit(self, source: str, kind: Kind, destination: str, method: m.QueueBind | m.ExchangeBind) -> None:
+        """See that there may be another binding. All are counted for that, so only a vhost that has the limit does."""
+        if MAX_BINDINGS not in self.limits:
+            return
+        source, destination = clean_name(source), clean_name(destination)
+        key = binding_key(source, kind, destination, method.routing_key, method.arguments)
+        if all(binding.key != key for binding in self.catalogue.bindings_to(kind, destination)):
+            check_new_binding(self.limits, self.name, f"{kind} '{destination}'", self.catalogue.count_bindings())
 
     def _unbind_queue(self, request: Request, method: m.QueueUnbind, change: Change) -> None:
         change.then = request.reply_to, Done(request, m.QueueUnbindOk())
@@ -247,6 +265,7 @@ class VhostActor(VhostContents):
             "description": self._definition.description,
             "tags": self._definition.tags,
             "tracing": self._definition.tracing,
+            "limits": self.limits,
             "exchanges": len(self.catalogue.exchanges),
             "queues": len(self.catalogue.queues),
             "bindings": self.catalogue.count_bindings(),

@@ -63,6 +63,7 @@ class VhostContents(Actor):
     ) -> None:
         super().__init__(system, definition.name, parent)
         self._definition = definition
+        self.limits = definition.limits
         self._broker = parent
         self._storage = storage
         self._persistence = storage.persistence

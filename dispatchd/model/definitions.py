@@ -13,19 +13,31 @@ Record = dict[str, Any]
 
 
 class VhostDefinition:
-    """A virtual host; `description` and `tags` are the operator's own, `tracing` switches the firehose on."""
+    """A virtual host; `description` and `tags` are the operator's own, `tracing` switches the firehose on.
 
-    __slots__ = ("description", "name", "tags", "tracing")
+    `limits` are those of `model.limits`.
+    """
+
+    __slots__ = ("description", "limits", "name", "tags", "tracing")
 
     def __init__(self, name: str, description: str = "", tags: list[str] | None = None, tracing: bool = False) -> None:
         self.name = name
         self.description = description
         self.tags: list[str] = tags or []
         self.tracing = tracing
+        self.limits: dict[str, int] = {}
 
     def to_record(self) -> Record:
         """The definition as JSON has it."""
-        return {"name": self.name, "description": self.description, "tags": self.tags, "tracing": self.tracing}
+        record: Record = {
+            "name": self.name,
+            "description": self.description,
+            "tags": self.tags,
+            "tracing": self.tracing,
+        }
+        if self.limits:
+            record["limits"] = self.limits
+        return record
 
     def __repr__(self) -> str:
         return f"vhost {self.name!r}"
@@ -160,7 +172,9 @@ class QueueDefinition:
 
 def vhost_from_record(record: Record) -> VhostDefinition:
     """The reverse of `VhostDefinition.to_record`; KeyError for a damaged one."""
-    return VhostDefinition(record["name"], record["description"], record["tags"], record["tracing"])
+    vhost = VhostDefinition(record["name"], record["description"], record["tags"], record["tracing"])
+    vhost.limits = dict(record.get("limits", {}))
+    return vhost
 
 
 def exchange_from_record(record: Record) -> ExchangeDefinition:

@@ -35,6 +35,7 @@ class User:
         self.algorithm = algorithm
         self.tags: list[str] = tags or []
         self.is_of_file: bool = is_of_file
+        self.limits: dict[str, int] = {}
         self.rights: dict[str, Rights] = {}
         self.topics: dict[str, dict[str, TopicRights]] = {}
 
@@ -49,6 +50,7 @@ class User:
             "password_hash": self.hash,
             "hashing_algorithm": self.algorithm,
             "tags": self.tags,
+            "limits": self.limits,
             "permissions": {vhost: _of_rights(rights) for vhost, rights in self.rights.items()},
             "topic_permissions": {
                 vhost: {exchange: _of_topic_rights(rights) for exchange, rights in topics.items()}
@@ -71,6 +73,7 @@ def _of_topic_rights(rights: TopicRights) -> Record:
 def user_from_record(record: Record) -> User:
     """The reverse of `User.to_record`; KeyError for a damaged one."""
     user = User(record["name"], record["password_hash"], record["hashing_algorithm"], list(record["tags"]))
+    user.limits = dict(record.get("limits", {}))
     for vhost, rights in record["permissions"].items():
         user.rights[vhost] = Rights(rights["configure"], rights["write"], rights["read"])
     for vhost, topics in record["topic_permissions"].items():
@@ -216,6 +219,16 @@ class Users:
             del topics[exchange]
         if exchange is None or not topics:
             del user.topics[vhost]
+        return self._changed(user)
+
+    def set_limit(self, name: str, limit: str, value: int | None) -> list[Row]:
+        """Limit a user, or (None) no more. Raises NotFound (404) and PreconditionFailed (406)."""
+        self._refuse_of_file(name)
+        user = self.get(name)
+        if value is None:
+            user.limits.pop(limit, None)
+        else:
+            user.limits[limit] = value
         return self._changed(user)
 
     def forget_vhost(self, vhost: str) -> list[Row]:

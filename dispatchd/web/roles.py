@@ -72,6 +72,8 @@ RULES: Final = (
     *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("connections", "channels", "exchanges", "queues")),
     *(Rule(f"api/{each}/*", True, MONITORING) for each in ("connections", "channels")),
     Rule("api/queues/{vhost}/*/unacked", True, MANAGEMENT),
+    *(Rule(f"api/vhost-limits{rest}", True, MANAGEMENT) for rest in ("", "/{vhost}")),
+    *(Rule(f"api/user-limits{rest}", True, MANAGEMENT) for rest in ("", "/*")),
     *(
         Rule(f"api/{kind}{rest}", True, MANAGEMENT)
         for kind in ("exchanges", "queues", "policies", "operator-policies")

@@ -52,6 +52,7 @@ from dispatchd.actors.orders import (
     ClearPolicy,
     DefineVhost,
     DeleteVhost,
+    LimitVhost,
     Order,
     Peek,
     SetPolicy,
@@ -67,6 +68,7 @@ from dispatchd.actors.user_orders import (
     ClearPermission,
     ClearTopicPermission,
     DeleteUser,
+    LimitUser,
     PutUser,
     SetPermission,
     SetTopicPermission,
@@ -749,6 +751,8 @@ def manage_users(bench: Bench) -> Iterator[None]:
     bench.order(PutUser("ann", BUILT_IN_HASH, BCRYPT, ["management"]), authenticator)
     bench.order(SetPermission("ann", "/", Rights(".*", "", "")), authenticator)
     bench.order(SetPermission("ann", "u", Rights(".*", "", "")), authenticator)
+    bench.order(LimitUser("ann", "max-channels", 7), authenticator)
+    bench.order(LimitVhost("max-queues", 70), bench.vhost)
     bench.order(SetTopicPermission("ann", "/", "amq.topic", TopicRights("a", "b")), authenticator)
     _perhaps_done(bench, ClearTopicPermission("ann", "/", None))
     _perhaps_done(bench, ClearPermission("ann", "/"))

@@ -8,12 +8,13 @@ from typing import Any, cast
 import bcrypt
 import gevent
 import pytest
-from actors.harness import Listener
+from actors.harness import Listener, settle
 from gevent.event import Event
 
-from dispatchd.actors import authenticator
+from dispatchd.actors import authenticator, failed_logins
 from dispatchd.actors.authenticator import AuthenticatorActor, CheckPassword, may_log_in
 from dispatchd.actors.credentials import Credentials, is_loopback, users_of_file
+from dispatchd.actors.failed_logins import FailedLogins
 from dispatchd.actors.hashing import hash_password, is_bcrypt_hash
 from dispatchd.actors.messages import Authenticate, Authenticated
 from dispatchd.actors.runtime import Ref, System
@@ -291,7 +292,7 @@ def test_checks_run_on_native_threads_while_the_actor_goes_on(start: Start, gate
     slow = ask(actor.ref, "alice", b"wrong")
     until(lambda: b"wrong" in gate.checked)
     assert ask(actor.ref, "alice", b"secret").answer().accepted
-    assert actor.snapshot() == {"name": "authenticator", "users": 1, "waiting": 1}
+    assert actor.snapshot() == {"name": "authenticator", "users": 1, "waiting": 1, "delayed_peers": 0}
     assert slow.answers == []
     gate.let_through(1)
     assert not slow.answer().accepted
@@ -366,3 +367,68 @@ def test_no_log_and_no_failure_shows_a_password(
     shown += repr([Authenticate(cast("Ref", None), "alice", b"hunter5", HERE), CheckPassword("a", b"hunter6", HERE)])
     assert actor.failures.total == 2
     assert "hunter" not in shown
+
+
+# --- Who fails again and again
+
+
+def test_a_failed_login_from_elsewhere_waits_longer_each_time() -> None:
+    failed = FailedLogins()
+    assert [failed.seconds(AWAY, 0.0) for _ in range(6)] == [0.25, 0.5, 1.0, 2.0, 3.0, 3.0]
+    assert failed.seconds("192.0.2.2", 0.0) == 0.25
+    assert failed.seconds(AWAY, 61.0) == 0.25
+    assert failed.seconds(AWAY, 62.0) == 0.5
+    failed.forget(AWAY)
+    assert failed.seconds(AWAY, 62.0) == 0.25
+    assert failed.seconds(HERE, 0.0) == 0.0
+
+
+def test_no_more_peers_are_remembered_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failed_logins, "MOST_PEERS", 3)
+    failed = FailedLogins()
+    for number in range(10):
+        failed.seconds(f"192.0.2.{number}", 0.0)
+    assert len(failed) == 3
+    assert failed.seconds("192.0.2.9", 0.0) == 0.5
+    assert failed.seconds("192.0.2.0", 0.0) == 0.25
+
+
+def test_who_fails_waits_and_who_is_right_does_not(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(failed_logins, "FIRST_SECONDS", 0.2)
+    actor = start(credentials_of({"alice": ALICE}))
+    begun = time.monotonic()
+    assert not ask(actor.ref, "alice", b"wrong", AWAY).answer().accepted
+    assert time.monotonic() - begun >= 0.2
+    begun = time.monotonic()
+    assert ask(actor.ref, "alice", b"secret", AWAY).answer().accepted
+    assert ask(actor.ref, "alice", b"secret", AWAY).answer().accepted
+    assert not ask(actor.ref, "alice", b"wrong", HERE).answer().accepted
+    assert time.monotonic() - begun < 0.2
+    assert actor.snapshot()["delayed_peers"] == 0
+
+
+def test_a_peer_that_tries_many_passwords_holds_nobody_else_up(
+    start: Start, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failed_logins, "LONGEST_SECONDS", 0.0)
+    actor = start(gate)
+    flood = [ask(actor.ref, "alice", b"%d" % number, AWAY) for number in range(20)]
+    until(lambda: len(gate.checked) == authenticator.THREADS)
+    other = ask(actor.ref, "alice", b"secret", HERE)
+    settle(actor.system)
+    gate.let_through(21)
+    assert other.answer().accepted
+    assert gate.checked.index(b"secret") <= authenticator.THREADS + 1
+    assert not any(asker.answer().accepted for asker in flood)
+
+
+def test_one_peer_has_no_more_than_its_part_of_those_who_wait(
+    start: Start, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(authenticator, "MOST_WAITING_OF_PEER", 3)
+    actor = start(gate)
+    waiting = [ask(actor.ref, "alice", b"%d" % number) for number in range(authenticator.THREADS + 3)]
+    assert not ask(actor.ref, "alice", b"one too many").answer().accepted
+    assert ask(actor.ref, "alice", b"secret", AWAY).answers == []
+    gate.let_through(10)
+    assert not any(asker.answer().accepted for asker in waiting)

@@ -54,7 +54,7 @@ def test_a_vhost_that_is_made_takes_clients(world: World) -> None:
     client.publish(1, b"1")
     assert client.get()[1] == b"1"
     assert world.actor(VhostActor, "v").snapshot() == {
-        "name": "v", "description": "for v", "tags": ["a"], "tracing": False,
+        "name": "v", "description": "for v", "tags": ["a"], "tracing": False, "limits": {},
         "exchanges": 7, "queues": 1, "bindings": 0,
     }  # fmt: skip
 
