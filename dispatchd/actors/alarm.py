@@ -25,27 +25,27 @@ def now_ms() -> int:
 class Alarm:
     """Tells an actor a message when a moment has come, at the earliest of those that it was set to.
 
-    It may come too early: the actor looks at the time, says `rang`, and sets it again.
+    `at` is that moment, or NEVER. It may come too early: the actor looks at the time, says `rang`, and sets it again.
     """
 
     def __init__(self, ref: Ref, message: ActorMessage) -> None:
         self._ref = ref
         self._message = message
-        self._at = NEVER
+        self.at = NEVER
         self._timer: gevent.Greenlet[..., None] | None = None
 
     def set(self, at: int) -> None:
         """See that the message comes at `at` (Unix time in ms) at the latest; NEVER changes nothing."""
-        if at >= self._at:
+        if at >= self.at:
             return
         self.cancel()
-        self._at = at
+        self.at = at
         seconds = min(max(at - now_ms(), 0) / 1000, LONGEST_TIMER_SECONDS)
         self._timer = gevent.spawn_later(seconds, self._ref.tell, self._message)
 
     def rang(self) -> None:
         """The message came, and there will be no other until the alarm is set again."""
-        self._at, self._timer = NEVER, None
+        self.at, self._timer = NEVER, None
 
     def cancel(self) -> None:
         """Nobody waits any more."""

@@ -24,15 +24,15 @@ Waiting: TypeAlias = "tuple[int, Any, pykka.Future[Any] | None]"
 class Mailbox:
     """Messages in the order of their arrival, and the gate that lets them through.
 
-    `peak` is the largest depth since somebody set it back. `permits` is None while the gate is open, else how many
-    messages may still pass: 0 is paused. `is_due` while its owner is in line for a turn, or has it, or has not begun.
-    One that `is_closed` is of an owner that has stopped.
+    `waiting` has them, the oldest first; `peak` is the largest depth since somebody set it back. `permits` is None
+    while the gate is open, else how many messages may still pass: 0 is paused. `is_due` while its owner is in line for
+    a turn, or has it, or has not begun. One that `is_closed` is of an owner that has stopped.
     """
 
-    __slots__ = ("_owner", "_turns", "_waiting", "is_closed", "is_due", "peak", "permits")
+    __slots__ = ("_owner", "_turns", "is_closed", "is_due", "peak", "permits", "waiting")
 
     def __init__(self, owner: TurnTaker, turns: Turns) -> None:
-        self._waiting: deque[Waiting] = deque()
+        self.waiting: deque[Waiting] = deque()
         self._owner = owner
         self._turns = turns
         self.is_due = True
@@ -41,7 +41,7 @@ class Mailbox:
         self.permits: int | None = None
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def put(self, envelope: Envelope[Any]) -> None:
         """Append what is in an envelope: how Pykka asks."""
@@ -49,7 +49,7 @@ class Mailbox:
 
     def add(self, message: Any, reply_to: pykka.Future[Any] | None = None) -> None:
         """Append a message, and who wants an answer; never blocks and never switches to another greenlet."""
-        waiting = self._waiting
+        waiting = self.waiting
         waiting.append((perf_counter_ns(), message, reply_to))
         if len(waiting) > self.peak:
             self.peak = len(waiting)
@@ -59,18 +59,19 @@ class Mailbox:
 
     def add_first(self, message: Any) -> None:
         """Put a message before all others and open the gate for it: how a paused actor can still be stopped."""
-        self._waiting.appendleft((perf_counter_ns(), message, None))
+        self.waiting.appendleft((perf_counter_ns(), message, None))
         if self.permits is not None:
             self.permits += 1
         self._call()
 
-    def get(self) -> Waiting | None:
-        """Remove and return the oldest of what waits, or None if there is nothing that the gate lets through."""
-        if not self._waiting or self.permits == 0:
-            return None
-        if self.permits is not None:
-            self.permits -= 1
-        return self._waiting.popleft()
+    def lets_through(self) -> bool:
+        """Whether the owner may take the oldest of what is `waiting`: to ask takes a permit of a closed gate."""
+        if self.permits is None:
+            return True
+        if self.permits == 0:
+            return False
+        self.permits -= 1
+        return True
 
     def begin(self) -> None:
         """Let the owner have turns: one now, in any case."""
@@ -79,39 +80,39 @@ class Mailbox:
     def turn_ended(self) -> None:
         """The owner had a turn, and is in line again if more waits for it."""
         self.is_due = False
-        if self._waiting:
+        if self.waiting:
             self._call()
 
     def _call(self) -> None:
-        if not self.is_due and self._waiting and self.permits != 0:
+        if not self.is_due and self.waiting and self.permits != 0:
             self.is_due = True
             self._turns.add(self._owner)
 
     def empty(self) -> bool:
         """Whether nothing waits."""
-        return not self._waiting
+        return not self.waiting
 
     def drain(self) -> list[Waiting]:
         """Remove and return everything that waits, whatever the gate says."""
-        drained = list(self._waiting)
-        self._waiting.clear()
+        drained = list(self.waiting)
+        self.waiting.clear()
         return drained
 
     def peek(self, count: int) -> list[Any]:
         """The oldest `count` messages, left where they are."""
-        return [message for _, message, _ in islice(self._waiting, count)]
+        return [message for _, message, _ in islice(self.waiting, count)]
 
     def oldest(self, count: int) -> list[Waiting]:
         """The oldest `count` of what waits, left where they are."""
-        return list(islice(self._waiting, count))
+        return list(islice(self.waiting, count))
 
     def take_out(self) -> Waiting | None:
         """Remove and return the oldest, whatever the gate says; None if there is none."""
-        return self._waiting.popleft() if self._waiting else None
+        return self.waiting.popleft() if self.waiting else None
 
     def oldest_age(self) -> float:
         """Seconds that the oldest message has waited; 0.0 when none does."""
-        return (perf_counter_ns() - self._waiting[0][0]) / 1e9 if self._waiting else 0.0
+        return (perf_counter_ns() - self.waiting[0][0]) / 1e9 if self.waiting else 0.0
 
     def pause(self) -> None:
         """Close the gate: what arrives is kept, nothing passes."""

@@ -96,7 +96,7 @@ class QueueContents(Inspectable):
         self._use = UseTimer(self.ref)
         self._sheds = False
         self._marked = 0
-        self._held_credit = HeldCredit(self.ref)
+        self._held_credit = HeldCredit(self.ref, storage.crowd)
         self._pager = Pager(self.ref, definition, storage, storage.residency(self._rules))
         self._purger = Purger(self.ref, self._pager)
         self._waiting_gets: list[Request] = []
@@ -155,7 +155,8 @@ class QueueContents(Inspectable):
             self._deliveries += deliveries
             self._deliver()
             self._mark_delivered()
-        self._held_credit.release(self._queue)
+        if self._held_credit.is_engaged:
+            self._held_credit.release(self._queue)
         if queue.unfinished and not self._dispatch_is_due:
             self._dispatch_is_due = True
             self.ref.tell(Dispatch())
@@ -243,7 +244,9 @@ class QueueContents(Inspectable):
 
     def _watch_expiry(self) -> None:
         """See that somebody looks when the next head expires."""
-        self._expiry.set(self._queue.next_expiry())
+        at = self._queue.next_expiry()
+        if at < self._expiry.at:
+            self._expiry.set(at)
 
     def _purge_some(self) -> None:
         tell_all(self._forgetting(self._purger.some()))

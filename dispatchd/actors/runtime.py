@@ -231,6 +231,7 @@ class Actor(pykka.Actor):
     def take_turn(self) -> None:
         """Handle some of what waits. It does what Pykka does in a loop on a thread of the actor's own."""
         inbox = self.actor_inbox
+        waiting = inbox.waiting
         self.greenlet = getcurrent()
         try:
             if not self._has_started:
@@ -238,10 +239,9 @@ class Actor(pykka.Actor):
                 self._actor_loop_setup()
             started = perf_counter_ns()
             for _ in range(LONGEST_TURN):
-                waiting = inbox.get()
-                if waiting is None:
+                if not waiting or not (inbox.permits is None or inbox.lets_through()):
                     break
-                put_at, message, reply_to = waiting
+                put_at, message, reply_to = waiting.popleft()
                 if type(message) is _ActorStop:
                     self._stop()
                     self._actor_loop_teardown()
@@ -251,8 +251,6 @@ class Actor(pykka.Actor):
                 started = self._note(message, put_at, started)
                 if reply_to is not None:
                     reply_to.set(answer)
-                if not inbox:
-                    break
         finally:
             self.greenlet = None
             inbox.turn_ended()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from dispatchd.actors.held_credit import Crowd
 from dispatchd.actors.pressure import Pressure
 from dispatchd.model.residency import Residency
 
@@ -30,6 +31,7 @@ class Storage:
     pressure: Pressure = field(default_factory=Pressure)
     resident: Residency = RESIDENT
     resident_if_lazy: Residency = RESIDENT_IF_LAZY
+    crowd: Crowd = field(default_factory=Crowd)
 
     def residency(self, rules: QueueRules) -> Residency:
         """How much of a queue with these rules is in memory."""

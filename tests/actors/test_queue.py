@@ -218,6 +218,20 @@ def test_slow_consumers_hold_nobody_back(
     assert queue.failures.total == fails
 
 
+def test_consumers_are_slow_by_what_they_take_beside_those_of_other_long_queues() -> None:
+    crowd = held_credit.Crowd()
+    crowd.enter(held_credit.FAST_CONSUMERS - 1)
+    assert crowd.finds_slow(held_credit.FAST_CONSUMERS - 1)
+    crowd.enter(1)
+    assert not crowd.finds_slow(held_credit.FAST_CONSUMERS - 1)
+    assert crowd.finds_slow(1)
+    crowd.leave(held_credit.FAST_CONSUMERS - 1)
+    for _ in range(99):
+        crowd.enter(held_credit.FAST_CONSUMERS / 50)
+    assert not crowd.finds_slow(held_credit.FAST_CONSUMERS / 50)
+    assert crowd.finds_slow(1)
+
+
 @pytest.mark.parametrize("end", ["cancel", "close", "delete", "quarantine"])
 def test_credit_is_released_with_the_last_consumer(
     world: World, client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch, end: str
