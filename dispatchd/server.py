@@ -31,8 +31,9 @@ from dispatchd.model.alarms import FAILING
 from dispatchd.model.users import User, Users
 from dispatchd.net.listener import Listener
 from dispatchd.store.interface import Store, StoreError
-from dispatchd.store.lmdb_store import LmdbStore, ScratchStore
+from dispatchd.store.lmdb_store import LmdbStore
 from dispatchd.store.memory_store import MemoryStore
+from dispatchd.store.scratch_store import ScratchStore
 from dispatchd.web.actor_actions import ActorActions
 from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from dispatchd.commands import table
 from dispatchd.store.damage import concerned
-from dispatchd.store.data_file import DATA_FILE
+from dispatchd.store.data_file import DATA_FILE, LOG_FILE
 from dispatchd.store.inspection import Inspection
 from dispatchd.store.interface import StoreError
 from dispatchd.store.tools import back_up, compact, inspect, restore
@@ -85,6 +85,7 @@ def _figures(inspection: Inspection) -> dict[str, Any]:
         "messages": sum(queue.messages for queue in inspection.queues.values()),
         "octets": sum(queue.octets for queue in inspection.queues.values()),
         "contents_shared": len(inspection.contents),
+        "batches_logged": inspection.outstanding.records,
         "file_bytes": remains.size,
         "used_bytes": (remains.last_page + 1 - remains.free_pages) * remains.page_size,
         "free_bytes": remains.size - (remains.last_page + 1 - remains.free_pages) * remains.page_size,
@@ -109,9 +110,10 @@ def _restore(directory: Path, given: Given) -> int:
 
 def _summary(inspection: Inspection) -> str:
     figures = _figures(inspection)
+    logged = f"; {figures['batches_logged']:,} batches of that in {LOG_FILE}" if figures["batches_logged"] else ""
     return (
         f"format {figures['format']}, {len(figures['queues']):,} queues, {figures['messages']:,} messages,"
-        f" {figures['definitions']:,} definitions, {figures['file_bytes']:,} bytes"
+        f" {figures['definitions']:,} definitions, {figures['file_bytes']:,} bytes{logged}"
     )
 
 

@@ -312,7 +312,7 @@ class PersistenceActor(Actor):
         else:
             if changes.body_bytes < MOST_BYTES_ENCODED_HERE:
                 changes.encode(ENTRIES_ENCODED_AT_ONCE)
-            self._running = self._thread.spawn(_write, self._store, changes)
+            self._running = self._thread.spawn(_write, self._store, changes, any(self._committing_for))
             self._listen_to(self._running)
 
     def _listen_to(self, running: AsyncResult[Dropped]) -> None:
@@ -468,11 +468,11 @@ class PersistenceActor(Actor):
         }
 
 
-def _write(store: Store, changes: Changes) -> Dropped:
+def _write(store: Store, changes: Changes, is_awaited: bool) -> Dropped:
     """What the native thread does. No line of it keeps the loop from the interpreter for more than a millisecond."""
     while changes.encode(ENTRIES_ENCODED_AT_ONCE):
         pass
-    dropped = store.commit(changes)
+    dropped = store.commit(changes, is_awaited=is_awaited)
     while changes.free(ENTRIES_ENCODED_AT_ONCE):
         pass
     return dropped

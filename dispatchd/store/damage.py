@@ -9,6 +9,7 @@ from dispatchd.model.checksums import DEFINITIONS, MARKS
 from dispatchd.model.names import printable
 from dispatchd.store.inspection import Inspection
 from dispatchd.store.interface import StoreDamaged
+from dispatchd.store.redo_log import read_log
 from dispatchd.store.remains import Remains
 
 _MOST_NAMED: Final = 5
@@ -31,6 +32,9 @@ def concerned(inspection: Inspection) -> list[str]:
         if count != 0:
             what = f"{_number(count, name)}"
             lines.append(what if table == DEFINITIONS else f"{what} of what was delivered")
+    lost = inspection.outstanding.lost
+    if lost != 0:
+        lines.append(f"{_number(lost, 'batch', 'batches')} of what was confirmed last")
     return lines
 
 
@@ -38,7 +42,7 @@ def explained(data: Path, error: StoreDamaged) -> StoreDamaged:
     """The refusal of a file that cannot be used, with what is concerned, and how to go on."""
     try:
         with Remains(data) as remains:
-            inspection = Inspection(remains)
+            inspection = Inspection(remains, read_log(data.parent))
     except (OSError, LookupError, ValueError):
         return error
     what = _some(concerned(inspection), "more") or "no message"
@@ -61,10 +65,9 @@ def _owner(inspection: Inspection, queue_id: int) -> str:
     return f"a queue without a definition (id {queue_id})" if owner is None else printable(str(owner))
 
 
-def _number(count: int | None, noun: str) -> str:
-    if count is None:
-        return f"an unknown number of {noun}s"
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+def _number(count: int | None, noun: str, plural: str = "") -> str:
+    plural = plural or f"{noun}s"
+    return f"an unknown number of {plural}" if count is None else f"{count:,} {noun if count == 1 else plural}"
 
 
 def _some(names: list[str], others: str) -> str:

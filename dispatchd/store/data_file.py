@@ -24,6 +24,7 @@ from dispatchd.store.pages import PageFile
 
 DATA_FILE = "data.mdb"
 LMDB_LOCK_FILE = "lock.mdb"
+LOG_FILE = "redo.log"
 LOCK_FILE = "dispatchd.lock"
 _UNFINISHED = "creating"
 _OWNER_SIZE = 20
@@ -67,7 +68,7 @@ def create_data_file(directory: Path, fill: Callable[[Path], None]) -> None:
     """Make a new data file with what `fill` writes, and syncs, to the LMDB environment at the path it gets.
 
     It appears under its name when it is complete, so that a smaller one can only be a damaged one. One that was there
-    before is replaced then.
+    before is replaced then, and a redo log that belonged to that one goes.
     """
     unfinished = directory / _UNFINISHED
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -78,6 +79,7 @@ def create_data_file(directory: Path, fill: Callable[[Path], None]) -> None:
     finally:
         shutil.rmtree(unfinished)
     sync_directory(directory)
+    (directory / LOG_FILE).unlink(missing_ok=True)
 
 
 def verify_data_file(data: Path) -> None:

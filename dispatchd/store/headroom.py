@@ -31,16 +31,19 @@ def adds(changes: Changes) -> bool:
     return bool(changes.entries or changes.contents or any(changes.definitions.values()))
 
 
-def keep_spare(data: Path, used: int) -> None:
+def keep_spare(data: Path, used: int) -> int:
     """Allocate SPARE_BYTES of disk more than the `used` bytes of pages in use; pages that are free count.
 
-    Raises OSError if the disk has no room for it. A file system that cannot allocate ahead gives no such promise.
+    Returns for how many bytes in use there is room now. Raises OSError if the disk has none for it. A file system that
+    cannot allocate ahead gives no such promise.
     """
     wanted = used + SPARE_BYTES
-    if data.stat().st_size >= wanted:
-        return
-    with data.open("r+b") as file:
-        _allocate(file.fileno(), data.stat().st_size, wanted + SPARE_BYTES)
+    size = data.stat().st_size
+    if size < wanted:
+        with data.open("r+b") as file:
+            _allocate(file.fileno(), size, wanted + SPARE_BYTES)
+        size = wanted + SPARE_BYTES
+    return size - SPARE_BYTES
 
 
 def unused(data: Path, used: int) -> int:

@@ -17,7 +17,11 @@ from dispatchd.model.records import (
     split_entry_key,
 )
 from dispatchd.model.stored_definitions import Owner, owners
+from dispatchd.store.batches import TABLES
 from dispatchd.store.layout import read_definition
+from dispatchd.store.pending import Pending
+from dispatchd.store.redo import Outstanding, State, outstanding, state_of_unknown
+from dispatchd.store.redo_log import Logged
 from dispatchd.store.remains import Remains
 
 _QUEUE_ID_SIZE: Final = 8
@@ -41,17 +45,20 @@ class Inspection:
     """Of a file, whose `remains` are all read. `queues` and `marks` are by the ids of queues.
 
     `contents` has the octets of the body of each shared content that is intact. `lost` messages were in pages that are
-    damaged, None if nobody can know how many; they were in queues of `lost_in`.
+    damaged, None if nobody can know how many; they were in queues of `lost_in`. What is `outstanding` in the redo log
+    counts as if it were in the file.
     """
 
-    def __init__(self, remains: Remains) -> None:
+    def __init__(self, remains: Remains, logged: Logged | None = None) -> None:
         self.remains = remains
+        self.outstanding = of_remains(remains, logged)
+        remains.note(*self.outstanding.faults)
         self.queues: dict[int, QueueContents] = {}
         self.contents: dict[int, int] = {}
         self.marks: dict[int, int] = {}
         self.definitions: dict[bytes, bytes] = {}
         self._perhaps_without_content: list[tuple[bytes, bytes]] = []
-        for table, key, value in _all_rows(remains):
+        for table, key, value in _all_rows(remains, self.outstanding.pending):
             if table == DEFINITIONS:
                 name, record = read_definition(key, value)
                 self.definitions[name] = record
@@ -127,11 +134,26 @@ class Inspection:
         )
 
 
-def _all_rows(remains: Remains) -> Iterator[tuple[int, bytes, bytes]]:
-    for table in (DEFINITIONS, CONTENTS, ENTRIES, MARKS):
-        for key, value in remains.rows(table):
+def of_remains(remains: Remains, logged: Logged | None) -> Outstanding:
+    """What a redo log has that the file beside it does not."""
+    if remains.log_state is None:
+        return Outstanding() if remains.knows_of_log else outstanding(state_of_unknown(logged), logged)
+    try:
+        state = State.unpack(remains.log_state)
+    except ValueError as error:
+        found = outstanding(state_of_unknown(logged), logged)
+        found.faults.insert(0, str(error))
+        return found
+    return outstanding(state, logged)
+
+
+def _all_rows(remains: Remains, pending: Pending) -> Iterator[tuple[int, bytes, bytes]]:
+    for table in TABLES:
+        for key, value in pending[table].over(remains.rows(table)):
             yield table, key, value
-    yield from remains.strays()
+    for table, key, value in remains.strays():
+        if key not in pending[table]:
+            yield table, key, value
 
 
 def _may_have(gap: tuple[bytes, bytes | None], queue_id: int) -> bool:

@@ -85,8 +85,8 @@ class Store(Protocol):
     def shared(self, queue_id: int, positions: list[int]) -> list[int]:
         """The ids of the contents that the entries at these positions name, as far as they name one."""
 
-    def commit(self, changes: Changes) -> Dropped:
-        """Write one batch: all of it, durable when this returns, or nothing.
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
+        """Write one batch: all of it, durable when this returns, or nothing; soon if it `is_awaited` by somebody.
 
         Removals come first, so what the same batch adds again stays. Removing what is not there is no error, and the
         same batch may be committed again. Marks of queues that the batch drops are passed over.

@@ -1,11 +1,11 @@
-"""The store on disk: one LMDB environment, one transaction per commit, synced before it returns."""
+"""The store on disk: an LMDB environment, and a redo log for batches that somebody waits for."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import takewhile
 from pathlib import Path
@@ -14,13 +14,15 @@ from typing import ClassVar, Final
 
 import lmdb
 
+from dispatchd.model.checksums import CONTENTS, DEFINITIONS, ENTRIES, MARKS
 from dispatchd.model.journal import Changes
 from dispatchd.model.records import id_key
 from dispatchd.model.stored_entries import Contents, StoredEntry, entry_keys, read_entries
+from dispatchd.store.batches import TABLES
 from dispatchd.store.damage import explained
 from dispatchd.store.data_file import (
     DATA_FILE,
-    LMDB_LOCK_FILE,
+    LOG_FILE,
     claim_directory,
     create_data_file,
     damaged,
@@ -35,16 +37,18 @@ from dispatchd.store.layout import (
     FORMAT,
     FORMAT_KEY,
     META_NAME,
-    definition_key,
-    definition_row,
     expect_known,
     read_definition,
 )
 from dispatchd.store.mapping import Mapping
 from dispatchd.store.migration import OLDEST_FORMAT, migrate
-from dispatchd.store.recovery import content_named_by, contents_named_by, index, read_head
+from dispatchd.store.pending import Pending
+from dispatchd.store.recovery import contents_named_by, index, read_head
+from dispatchd.store.redo import Redo
+from dispatchd.store.replay import left_behind
 from dispatchd.store.salvage import salvage
 from dispatchd.store.tables import Tables, open_environment
+from dispatchd.store.writing import delete, drop, write
 
 logger = logging.getLogger(__name__)
 
@@ -57,16 +61,13 @@ SECONDS_BETWEEN_CHECKS_OF_READERS: Final = 10.0
 
 ROWS_READ_AT_ONCE: Final = 256
 """In compiled code, which keeps the interpreter for itself until it returns."""
-ROWS_DROPPED_IN_ONE_COMMIT: Final = 10_000
-"""Of deleted queues: some 20 ms in which nobody else's commit can begin."""
-OCTETS_DROPPED_LIKE_A_ROW: Final = 32 << 10
-"""The pages of a large message are listed as free, and that takes room: 8 octets for each."""
 
 
 class LmdbStore:
     """A directory with an LMDB environment in LMDB's own default durability: every commit is synced.
 
-    The transaction of a commit begins and ends inside the call, because LMDB ties it to its thread.
+    The transaction of a commit begins and ends inside the call, because LMDB ties it to its thread. A batch that
+    somebody waits for goes to the redo log instead if it can, and to LMDB with a later one.
     """
 
     kind: Final = "lmdb"
@@ -85,6 +86,9 @@ class LmdbStore:
         self._tables: Tables | None = None
         self._statistics = dict.fromkeys(("definitions", "entries", "contents", "marks", "bytes_used"), 0)
         self._attempts: list[tuple[int, Changes]] = []
+        self._last: Changes | None = None
+        self._used = 0
+        self._redo = Redo(self._directory)
         self._readers_checked = time.monotonic()
         self._writing = Lock()
         self._is_closed = False
@@ -127,63 +131,80 @@ class LmdbStore:
             salvage(self._directory, map_size_for(self._map_size))
 
     def _recover(self) -> Recovered:
+        """Nothing is written before all is known to be sound."""
+        pending = self._redo.pending
         with self._reading() as (transaction, tables):
-            definitions = dict(read_definition(*row) for row in transaction.cursor(tables.definitions))
-            contents = iter(transaction.cursor(tables.contents))
-            entries = iter(transaction.cursor(tables.entries))
-            marks = iter(transaction.cursor(tables.marks))
-            recovered, orphans = index(definitions, contents, entries, marks, tables.mapping.trim)
-        with suppress(StoreFull), self._begin("written", write=True) as (transaction, tables):
-            _delete(transaction.cursor(tables.contents), map(id_key, orphans))
+            rows = {table: pending[table].over(transaction.cursor(tables.by_number[table])) for table in TABLES}
+            definitions = dict(read_definition(*row) for row in rows[DEFINITIONS])
+            recovered, orphans = index(definitions, rows[CONTENTS], rows[ENTRIES], rows[MARKS], tables.mapping.trim)
+        changes = Changes()
+        changes.deleted_contents = [*map(id_key, orphans)]
+        with suppress(StoreFull), self._writing:
+            if orphans or self._redo.is_behind:
+                self._commit_to_lmdb(changes)
         return recovered
 
     def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
         """See `Store.read`."""
+        pending = self._redo.pending  # before the transaction: what is not in it any more is in that
         with self._reading() as (transaction, tables):
-            contents = _reader_of_contents(transaction, tables)
-            rows = _rows(transaction, tables, queue_id, positions)
+            contents = _reader_of_contents(transaction, tables, pending)
+            rows = _rows(transaction, tables, pending, queue_id, positions)
             return [entry for some in rows for entry in read_entries(some, contents)]
 
     def heads(self, queue_id: int) -> Iterator[StoredHead]:
         """See `Store.heads`."""
         prefix = id_key(queue_id)
+        pending = self._redo.pending
         with self._reading() as (transaction, tables):
             cursor = transaction.cursor(tables.entries)
-            contents = _reader_of_contents(transaction, tables)
-            if cursor.set_range(prefix):
-                for key, value in takewhile(lambda row: row[0].startswith(prefix), cursor):
-                    yield read_head(key, value, contents)
+            contents = _reader_of_contents(transaction, tables, pending)
+            rows = cursor if cursor.set_range(prefix) else ()
+            there = takewhile(lambda row: row[0].startswith(prefix), rows)
+            for key, value in pending[ENTRIES].over(there, prefix):
+                yield read_head(key, value, contents)
 
     def shared(self, queue_id: int, positions: list[int]) -> list[int]:
         """See `Store.shared`."""
+        pending = self._redo.pending
         with self._reading() as (transaction, tables):
-            rows = _rows(transaction, tables, queue_id, positions)
+            rows = _rows(transaction, tables, pending, queue_id, positions)
             return [content for some in rows for content in contents_named_by(some)]
 
-    def commit(self, changes: Changes) -> Dropped:
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
         """See `Store.commit`."""
         with self._writing:
-            return self._commit(changes)
+            return self._commit(changes, is_awaited=is_awaited)
 
-    def _commit(self, changes: Changes) -> Dropped:
+    def _commit(self, changes: Changes, *, is_awaited: bool) -> Dropped:
         if self._is_closed:
             raise StoreError(f"{self._data}: could not be written: it is closed")
+        is_repeated, self._last = changes is self._last, changes
+        may_be_logged = is_awaited and not (is_repeated or self._attempts or self._tables is None)
+        if may_be_logged and self._redo.log(changes, self._used, self._map_size):
+            return Dropped([], [])
+        return self._commit_to_lmdb(changes)
+
+    def _commit_to_lmdb(self, changes: Changes, *, ends_log: bool = False) -> Dropped:
         if self._tables is None:
             with self._errors("opened"):
                 self._tables = self._open()
         self._forget_dead_readers(self._tables)
+        redo = self._redo
         with self._begin("written", write=True) as (transaction, tables):
             self._undo_what_failed(transaction, tables)
             self._attempts.append((transaction.id(), changes))
-            _delete(transaction.cursor(tables.entries), changes.deleted_entries)
-            dropped = _drop(transaction.cursor(tables.entries), changes.dropped_queues)
-            _write(transaction, tables, changes)
+            (redo.end if ends_log else redo.write)(transaction, tables)
+            delete(transaction.cursor(tables.entries), changes.deleted_entries)
+            dropped = drop(transaction.cursor(tables.entries), changes.dropped_queues)
+            write(transaction, tables, changes)
+            used = tables.bytes_used(transaction)
             if adds(changes):
-                used = tables.bytes_used(transaction)
                 if used > self._map_size:
                     raise lmdb.MapFullError("commit")
                 keep_spare(self._data, used)
-        self._attempts = []
+        (redo.ended if ends_log else redo.written)()
+        self._attempts, self._used = [], used
         tables.mapping.trim()
         return dropped
 
@@ -194,8 +215,8 @@ class LmdbStore:
         """
         self._attempts = [attempt for attempt in self._attempts if attempt[0] < transaction.id()]
         for _, failed in self._attempts:
-            _delete(transaction.cursor(tables.entries), [key for key, _ in failed.entries])
-            _delete(transaction.cursor(tables.contents), [key for key, _ in failed.contents])
+            delete(transaction.cursor(tables.entries), [key for key, _ in failed.entries])
+            delete(transaction.cursor(tables.contents), [key for key, _ in failed.contents])
 
     def _forget_dead_readers(self, tables: Tables) -> None:
         """Let pages be used again that a backup kept, and died; LMDB does not do that by itself."""
@@ -211,12 +232,22 @@ class LmdbStore:
         """
         if self._writing.acquire(timeout=COMMIT_SECONDS):
             if self._tables is not None:
+                self._end_log()
+            if self._tables is not None:
                 self._tables.environment.close()
             self._is_closed = True
             self._writing.release()
         else:
             logger.error("%s: left open: a commit takes longer than %d s", self._data, COMMIT_SECONDS)
         os.close(self._lock)
+
+    def _end_log(self) -> None:
+        """Leave no log behind, unless LMDB can't be written: the next start has it then."""
+        try:
+            if self._redo.is_begun:
+                self._commit_to_lmdb(Changes(), ends_log=True)
+        except StoreError as error:
+            logger.error("%s: left as it is: %s", self._directory / LOG_FILE, error)
 
     def unused(self) -> int:
         """See `Store.unused`."""
@@ -226,8 +257,9 @@ class LmdbStore:
 
     def statistics(self) -> dict[str, int]:
         """See `Store.statistics`."""
+        pending = self._redo.pending
         with suppress(StoreError), self._begin("read") as (transaction, tables):
-            self._statistics = tables.statistics(transaction)
+            self._statistics = pending.counted(tables.statistics(transaction), transaction, tables)
         return {**self._statistics, "bytes_limit": self._map_size}
 
     def _create(self) -> None:
@@ -236,7 +268,16 @@ class LmdbStore:
     def _open_verified(self) -> Tables:
         with self._errors("opened"):
             verify_data_file(self._data)
-            return self._open()
+            tables = self._open()
+            try:
+                found = left_behind(tables, self._directory)
+            except BaseException:
+                tables.environment.close()
+                raise
+            self._redo = Redo(self._directory)
+            if found is not None:
+                self._redo.resume(found)
+            return tables
 
     def _open(self) -> Tables:
         environment = self._environment()
@@ -293,107 +334,20 @@ class LmdbStore:
                 raise StoreError(f"{self._data}: could not be {done}: {error}, it has to be opened anew") from error
 
 
-class ScratchStore(LmdbStore):
-    """The same for what only has to leave memory: never synced, made when it is needed, and gone when it is empty."""
-
-    _is_synced: ClassVar[bool] = False
-
-    def _begin_with_what_is_there(self) -> None:
-        self._remove()
-
-    def _open(self) -> Tables:
-        if not self._data.exists():
-            self._create()
-        return super()._open()
-
-    def _commit(self, changes: Changes) -> Dropped:
-        if self._tables is None and not adds(changes):
-            return Dropped([], [])
-        dropped = super()._commit(changes)
-        if not self.statistics()["entries"]:
-            self._tables = None
-            self._remove()
-        return dropped
-
-    def read(self, queue_id: int, positions: list[int]) -> list[StoredEntry]:
-        """See `Store.read`. A queue asks both stores, also while there is no file here."""
-        try:
-            return super().read(queue_id, positions)
-        except StoreError:
-            if self._data.exists():
-                raise
-            return []
-
-    def shared(self, queue_id: int, positions: list[int]) -> list[int]:
-        """See `Store.shared`."""
-        try:
-            return super().shared(queue_id, positions)
-        except StoreError:
-            if self._data.exists():
-                raise
-            return []
-
-    def _remove(self) -> None:
-        """Others need the room: the file alone would stay as large as it ever was."""
-        for file in (self._data, self._directory / LMDB_LOCK_FILE):
-            file.unlink(missing_ok=True)
-
-
 def _rows(
-    transaction: lmdb.Transaction[bytes], tables: Tables, queue_id: int, positions: list[int]
+    transaction: lmdb.Transaction[bytes], tables: Tables, pending: Pending, queue_id: int, positions: list[int]
 ) -> Iterator[list[tuple[bytes, bytes]]]:
     cursor = transaction.cursor(tables.entries)
     for start in range(0, len(positions), ROWS_READ_AT_ONCE):
-        yield cursor.getmulti(entry_keys(queue_id, positions[start : start + ROWS_READ_AT_ONCE]))
+        keys = entry_keys(queue_id, positions[start : start + ROWS_READ_AT_ONCE])
+        yield pending[ENTRIES].at(keys, cursor.getmulti(keys))
 
 
-def _reader_of_contents(transaction: lmdb.Transaction[bytes], tables: Tables) -> Contents:
-    return lambda content_id: transaction.get(id_key(content_id), db=tables.contents)
+def _reader_of_contents(transaction: lmdb.Transaction[bytes], tables: Tables, pending: Pending) -> Contents:
+    part = pending[CONTENTS]
 
+    def read(content_id: int) -> bytes | None:
+        key = id_key(content_id)
+        return part.get(key, lambda: transaction.get(key, db=tables.contents))
 
-def _drop(cursor: lmdb.Cursor[bytes], queues: list[bytes]) -> Dropped:
-    """Remove rows of these queues, so many that others do not wait long for their commit."""
-    dropped = Dropped([], [])
-    left = ROWS_DROPPED_IN_ONE_COMMIT
-    for queue in queues:
-        found = cursor.set_range(queue)
-        while found and left > 0 and cursor.key().startswith(queue):
-            key, value = cursor.item()
-            content = content_named_by(key, value)
-            if content is not None:
-                dropped.contents.append(content)
-            cursor.delete()
-            left -= 1 + len(value) // OCTETS_DROPPED_LIKE_A_ROW
-            found = bool(cursor.key())
-        if found and cursor.key().startswith(queue):
-            dropped.unfinished.append(queue)
-    return dropped
-
-
-def _write(transaction: lmdb.Transaction[bytes], tables: Tables, changes: Changes) -> None:
-    entries = transaction.cursor(tables.entries)
-    contents = transaction.cursor(tables.contents)
-    marks = transaction.cursor(tables.marks)
-    _delete(marks, changes.dropped_queues)
-    _delete(contents, changes.deleted_contents)
-    definitions = transaction.cursor(tables.definitions)
-    for key, record in changes.definitions.items():
-        if record is None:
-            _delete(definitions, [definition_key(key)])
-        else:
-            _put(definitions, [definition_row(key, record)])
-    _put(contents, changes.contents)
-    _put(entries, changes.entries)
-    _put(marks, [row for row in changes.marks if row[0] not in changes.dropped_queues])
-
-
-def _delete(cursor: lmdb.Cursor[bytes], keys: Iterable[bytes]) -> None:
-    for key in keys:
-        if cursor.key() == key or cursor.set_key(key):  # a deletion leaves the cursor at the next row
-            cursor.delete()
-
-
-def _put(cursor: lmdb.Cursor[bytes], rows: list[tuple[bytes, bytes]]) -> None:
-    taken, added = cursor.putmulti(rows)
-    if taken != len(rows) or added != len(rows):
-        raise lmdb.Error(f"took {taken} of {len(rows)} records and added {added}")
+    return read

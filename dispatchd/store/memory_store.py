@@ -59,7 +59,7 @@ class MemoryStore:
     def _content(self, content_id: int) -> bytes | None:
         return self._contents.get(id_key(content_id))
 
-    def commit(self, changes: Changes) -> Dropped:
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
         """See `Store.commit`."""
         for key in changes.deleted_entries:
             self._remove(self._queues.get(key[:_QUEUE_KEY_SIZE], {}), key)

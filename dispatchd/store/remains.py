@@ -7,23 +7,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from dispatchd.model.checksums import CONTENTS, DEFINITIONS, ENTRIES, MARKS, is_intact, with_checksum
+from dispatchd.model.checksums import is_intact, with_checksum
 from dispatchd.store.layout import (
-    CONTENTS_NAME,
     DATABASES,
-    DEFINITIONS_NAME,
-    ENTRIES_NAME,
     FORMAT,
     FORMAT_KEY,
-    MARKS_NAME,
+    KEY_SIZES,
+    LOG_KEY,
     META_NAME,
+    NAMES,
 )
 from dispatchd.store.pages import Meta, PageFile, Tree
 
 Row = tuple[bytes, bytes]
 
-NAMES: Final = {DEFINITIONS: DEFINITIONS_NAME, CONTENTS: CONTENTS_NAME, ENTRIES: ENTRIES_NAME, MARKS: MARKS_NAME}
-_KEY_SIZES: Final = {DEFINITIONS: 16, CONTENTS: 8, ENTRIES: 16, MARKS: 8}
 _FIRST_WITH_CHECKSUMS: Final = 2
 _FAULTS_KEPT: Final = 100
 
@@ -56,7 +53,8 @@ class Remains:
     """What can be read of a data file, once: first the `rows` of each table, then the `strays`.
 
     `faults` says what is wrong with the file itself, up to a limit. Unless the free pages are known, strays may be rows
-    that were deleted.
+    that were deleted. `log_state` is what the file says of its redo log, if it does; unless it `knows_of_log`, it
+    may have said something that can't be read any more.
     """
 
     def __init__(self, path: Path, transaction: int | None = None) -> None:
@@ -78,7 +76,10 @@ class Remains:
         self._trees, self._free, self.last_page = self._choose(metas)
         self.free_are_known = self._free is not None
         self.free_pages = sum(self._free or b"")
-        self.format = self._format()
+        meta = self._meta()
+        self.format = self._format(meta)
+        self.log_state = meta.get(LOG_KEY)
+        self.knows_of_log = bool(meta) and (transaction is not None or len(metas) == 2)
 
     def __enter__(self) -> Self:
         return self
@@ -108,12 +109,15 @@ class Remains:
         faults = [fault for one in stretches for fault in one.faults]
         return (trees if len(trees) == len(DATABASES) else {}), faults
 
-    def _format(self) -> int:
+    def _meta(self) -> dict[bytes, bytes]:
         tree = self._trees.get(META_NAME)
-        for stretch in self._pages.walk(tree) if tree is not None else ():
-            for node in stretch.nodes:
-                if node.key == FORMAT_KEY and node.value.isdigit():
-                    return int(node.value)
+        stretches = self._pages.walk(tree) if tree is not None else ()
+        return {node.key: node.value for stretch in stretches for node in stretch.nodes}
+
+    def _format(self, meta: dict[bytes, bytes]) -> int:
+        value = meta.get(FORMAT_KEY, b"")
+        if value.isdigit():
+            return int(value)
         self.note("the version of the format cannot be read")
         return FORMAT
 
@@ -140,7 +144,7 @@ class Remains:
                     findings.damaged.append(key)
         there = findings.intact + len(findings.damaged)
         if there > tree.entries:  # some of what makes no sense never was a row
-            findings.damaged.sort(key=lambda key: len(key) != _KEY_SIZES[table])
+            findings.damaged.sort(key=lambda key: len(key) != KEY_SIZES[table])
             del findings.damaged[max(tree.entries - findings.intact, 0) :]
         if there != tree.entries and not findings.gaps:
             self.note(f"of {tree.entries} {NAMES[table].decode()} there are {there}")
@@ -158,4 +162,4 @@ class Remains:
                         yield table, key, value
 
     def _is_intact(self, table: int, key: bytes, value: bytes) -> bool:
-        return len(key) == _KEY_SIZES[table] and is_intact(table, key, value)
+        return len(key) == KEY_SIZES[table] and is_intact(table, key, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -14,11 +14,12 @@ from dispatchd.model.mending import mend
 from dispatchd.model.names import printable
 from dispatchd.model.records import mark_row, read_id
 from dispatchd.store.damage import concerned
-from dispatchd.store.data_file import DATA_FILE, create_data_file, damaged
+from dispatchd.store.data_file import DATA_FILE, LOG_FILE, create_data_file, damaged
 from dispatchd.store.filling import fill
 from dispatchd.store.inspection import Inspection
-from dispatchd.store.layout import definition_row, expect_known
-from dispatchd.store.remains import NAMES, Remains, Row
+from dispatchd.store.layout import NAMES, definition_row, expect_known
+from dispatchd.store.redo_log import read_log
+from dispatchd.store.remains import Remains, Row
 
 logger = logging.getLogger(__name__)
 
@@ -31,31 +32,36 @@ def salvage(directory: Path, map_size: int) -> None:
     A crash on the way leaves the damaged one. Raises StoreDamaged if nothing is intact, what LMDB raises, and OSError.
     """
     data = directory / DATA_FILE
+    logged = read_log(directory)
     with Remains(data) as remains:
         expect_known(data, remains.format)
-        inspection = Inspection(remains)
+        inspection = Inspection(remains, logged)
     if not inspection.definitions and not any(queue.messages for queue in inspection.queues.values()):
         raise damaged(data, "nothing in it can be read")
     definitions, changes = _definitions(inspection)
-    names = (directory / f"{DATA_FILE}.damaged-{number}" for number in count(1))
-    kept = next(name for name in names if not name.exists())
+    kept, kept_log = (_unused_name(directory / file) for file in (DATA_FILE, LOG_FILE))
+    pending = inspection.outstanding.pending
 
     def write(unfinished: Path) -> None:
         with Remains(data) as again:
             tables = {
                 NAMES[DEFINITIONS]: definitions,
                 NAMES[MARKS]: _marks(inspection),
-                NAMES[CONTENTS]: (row for row in again.rows(CONTENTS) if _is_kept(inspection, CONTENTS, row)),
-                NAMES[ENTRIES]: (row for row in again.rows(ENTRIES) if _is_kept(inspection, ENTRIES, row)),
+                NAMES[CONTENTS]: _kept(inspection, CONTENTS, pending[CONTENTS].over(again.rows(CONTENTS))),
+                NAMES[ENTRIES]: _kept(inspection, ENTRIES, pending[ENTRIES].over(again.rows(ENTRIES))),
             }
             fill(unfinished, map_size, tables, _strays(inspection, again), used=data.stat().st_size)
         _keep(data, kept)
+        if logged is not None:
+            _keep(directory / LOG_FILE, kept_log)
 
     create_data_file(directory, write)
     for line in concerned(inspection)[:_LINES_LOGGED]:
         logger.warning("%s: lost: %s", data, line)
     for change in changes[:_LINES_LOGGED]:
         logger.warning("%s: %s", data, printable(change))
+    if logged is not None:
+        logger.warning("%s: is kept as %s; the data file has now what is intact of it", directory / LOG_FILE, kept_log)
     logger.warning(
         "%s: was damaged, and has now %d messages of it that are intact; the damaged one is kept as %s",
         data,
@@ -64,11 +70,16 @@ def salvage(directory: Path, map_size: int) -> None:
     )
 
 
-def _keep(data: Path, name: Path) -> None:
+def _unused_name(file: Path) -> Path:
+    names = (file.with_name(f"{file.name}.damaged-{number}") for number in count(1))
+    return next(name for name in names if not name.exists())
+
+
+def _keep(file: Path, name: Path) -> None:
     try:
-        name.hardlink_to(data)
+        name.hardlink_to(file)
     except OSError:  # not every file system has links
-        shutil.copyfile(data, name)
+        shutil.copyfile(file, name)
 
 
 def _definitions(inspection: Inspection) -> tuple[list[Row], list[str]]:
@@ -92,6 +103,10 @@ def _marks(inspection: Inspection) -> list[Row]:
     return sorted(mark_row(queue_id, position) for queue_id, position in marks.items())
 
 
+def _kept(inspection: Inspection, table: int, rows: Iterable[Row]) -> Iterator[Row]:
+    return (row for row in rows if _is_kept(inspection, table, row))
+
+
 def _is_kept(inspection: Inspection, table: int, row: Row) -> bool:
     key, value = row
     if table == CONTENTS:
@@ -101,5 +116,5 @@ def _is_kept(inspection: Inspection, table: int, row: Row) -> bool:
 
 def _strays(inspection: Inspection, remains: Remains) -> Iterator[tuple[bytes, bytes, bytes]]:
     for table, key, value in remains.strays():
-        if _is_kept(inspection, table, (key, value)):
+        if key not in inspection.outstanding.pending[table] and _is_kept(inspection, table, (key, value)):
             yield NAMES[table], key, value

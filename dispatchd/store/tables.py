@@ -6,34 +6,31 @@ from pathlib import Path
 
 import lmdb
 
-from dispatchd.store.layout import CONTENTS_NAME, DATABASES, DEFINITIONS_NAME, ENTRIES_NAME, MARKS_NAME
+from dispatchd.model.checksums import CONTENTS, DEFINITIONS, ENTRIES, MARKS
+from dispatchd.store.layout import DATABASES, META_NAME, NAMES
 from dispatchd.store.mapping import Mapping
 
 
 class Tables:
     """Closes when nobody refers to it any more: whoever reads has what he reads from, whatever comes after it.
 
-    `mapping` is where its file is mapped.
+    `mapping` is where its file is mapped; `by_number` has the tables under the numbers of their checksums.
     """
 
     def __init__(self, environment: lmdb.Environment, mapping: Mapping) -> None:
         """Raises lmdb.NotFoundError if a table is missing."""
         self.environment = environment
         self.mapping = mapping
+        self.meta = environment.open_db(META_NAME, create=False)
+        self.by_number = {table: environment.open_db(name, create=False) for table, name in NAMES.items()}
         self.definitions, self.entries, self.contents, self.marks = (
-            environment.open_db(name, create=False)
-            for name in (DEFINITIONS_NAME, ENTRIES_NAME, CONTENTS_NAME, MARKS_NAME)
+            self.by_number[table] for table in (DEFINITIONS, ENTRIES, CONTENTS, MARKS)
         )
 
     def statistics(self, transaction: lmdb.Transaction[bytes]) -> dict[str, int]:
         """How many rows each table has, and `bytes_used`."""
-        return {
-            "definitions": transaction.stat(self.definitions)["entries"],
-            "entries": transaction.stat(self.entries)["entries"],
-            "contents": transaction.stat(self.contents)["entries"],
-            "marks": transaction.stat(self.marks)["entries"],
-            "bytes_used": self.bytes_used(transaction),
-        }
+        counts = {name.decode(): transaction.stat(self.by_number[table])["entries"] for table, name in NAMES.items()}
+        return counts | {"bytes_used": self.bytes_used(transaction)}
 
     def bytes_used(self, transaction: lmdb.Transaction[bytes]) -> int:
         """Octets of the pages in use: they become fewer when rows go, and the file stays as large."""

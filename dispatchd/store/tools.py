@@ -31,12 +31,17 @@ from dispatchd.store.failures import told
 from dispatchd.store.inspection import Inspection
 from dispatchd.store.interface import StoreError
 from dispatchd.store.layout import DATABASES, expect_known
+from dispatchd.store.redo import is_that_of
+from dispatchd.store.redo_log import read_log
 from dispatchd.store.remains import Remains, TransactionGone
+from dispatchd.store.replay import complete
 
 _MAP_SIZE: Final = 1 << 42
 """More than any store has; it is only addresses."""
 _ATTEMPTS: Final = 1000
 """One more is needed when a broker commits twice in the moment between two calls."""
+_ATTEMPTS_TO_MATCH: Final = 3
+"""A broker that begins a redo log, or ends, may do it between the look at the log and that at the data."""
 
 
 def inspect(directory: Path) -> Inspection:
@@ -80,6 +85,7 @@ def restore(backup: Path, directory: Path, replaces: bool) -> Inspection:
 
             def copy(unfinished: Path) -> None:
                 shutil.copyfile(backup / DATA_FILE, unfinished / DATA_FILE)
+                complete(unfinished, backup, read_log(backup))
                 _finish(unfinished / DATA_FILE, directory)
 
             create_data_file(directory, copy)
@@ -159,11 +165,12 @@ def _inspect(data: Path) -> Inspection:
     with told(data, "read"), Remains(data) as remains:
         expect_known(data, remains.format)
         remains.note(*faults(data))
-        return Inspection(remains)
+        return Inspection(remains, read_log(data.parent))
 
 
 def _inspect_in_use(data: Path, environment: lmdb.Environment) -> Inspection:
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        logged = read_log(data.parent)  # before the transaction: what is not in it any more is in that
         with environment.begin() as transaction:
             try:
                 remains = Remains(data, transaction.id())
@@ -171,7 +178,9 @@ def _inspect_in_use(data: Path, environment: lmdb.Environment) -> Inspection:
                 continue
             with remains:
                 expect_known(data, remains.format)
-                return Inspection(remains)
+                if attempt < _ATTEMPTS_TO_MATCH and not is_that_of(logged, remains.log_state):
+                    continue
+                return Inspection(remains, logged)
     raise StoreError(f"{data}: changes faster than it can be looked at, expected a moment between two commits")
 
 
@@ -188,7 +197,9 @@ def _copy(environment: lmdb.Environment, directory: Path, target: Path) -> Inspe
     copied: list[Inspection] = []
 
     def copy(unfinished: Path) -> None:
+        logged = read_log(directory)  # before the copy: what is not in it any more is in that
         environment.copy(str(unfinished), compact=True)
+        complete(unfinished, directory, logged)
         _finish(unfinished / DATA_FILE, directory)
         copied.append(_sound(unfinished / DATA_FILE))
 

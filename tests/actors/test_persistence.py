@@ -68,7 +68,7 @@ class GatedStore(MemoryStore):
         self._is_open = True
         os.write(self._go, b"x")
 
-    def commit(self, changes: Changes) -> Dropped:
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
         self.begun += 1
         if not self._is_open:
             os.read(self._wait, 1)
@@ -77,7 +77,7 @@ class GatedStore(MemoryStore):
         removals = len(changes.deleted_entries)
         if self.is_full and (changes.entries or changes.contents or removals > self.removed_at_most):
             raise StoreFull("full")
-        dropped = super().commit(changes)
+        dropped = super().commit(changes, is_awaited=is_awaited)
         self.batches.append(changes)
         self.removals.append(removals)
         return dropped

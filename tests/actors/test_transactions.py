@@ -25,8 +25,8 @@ class Disk(MemoryStore):
         super().__init__()
         self.states: list[dict[int, list[bytes]]] = []
 
-    def commit(self, changes: Changes) -> Dropped:
-        dropped = super().commit(changes)
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
+        dropped = super().commit(changes, is_awaited=is_awaited)
         self.states.append(self.bodies())
         return dropped
 

@@ -27,10 +27,10 @@ class Sick(MemoryStore):
 
     error: StoreError | None = None
 
-    def commit(self, changes: Changes) -> Dropped:
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
         if self.error is not None and (changes.entries or changes.contents):
             raise self.error
-        return super().commit(changes)
+        return super().commit(changes, is_awaited=is_awaited)
 
 
 class Rig:

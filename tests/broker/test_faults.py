@@ -87,10 +87,10 @@ class UnsteadyStore(MemoryStore):
 
     is_full = False
 
-    def commit(self, changes: Changes) -> Dropped:
+    def commit(self, changes: Changes, *, is_awaited: bool = False) -> Dropped:
         if self.is_full:
             raise StoreFull("no room")
-        return super().commit(changes)
+        return super().commit(changes, is_awaited=is_awaited)
 
 
 @pytest.fixture

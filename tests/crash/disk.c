@@ -21,8 +21,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* What may fail: writes, syncs, and writes to the first two pages of a file, with which LMDB ends a commit. */
-enum { WRITES = 1, SYNCS = 2, LAST_WRITES = 4 };
+/* What may fail: writes, syncs, writes to the first two pages of a file, with which LMDB ends a commit, and writes to a
+   redo log. */
+enum { WRITES = 1, SYNCS = 2, LAST_WRITES = 4, LOG_WRITES = 8 };
 enum { FIRST_PAGES = 2 * 4096 };
 
 struct faults {
@@ -60,6 +61,12 @@ static int is_watched(const char *path)
 {
     size_t size = strlen(root);
     return size && !strncmp(path, root, size) && (path[size] == '/' || !path[size]);
+}
+
+static int is_log(const char *path)
+{
+    const char *name = strrchr(path, '/');
+    return name && !strcmp(name, "/redo.log");
 }
 
 /* Where a file is, if it is watched. */
@@ -145,7 +152,7 @@ static int fault(int what, int *applied)
     if (!path_of(file, path)) return call;                                                  \
     char kind = fcntl(file, F_GETFL) & O_DSYNC ? 'D' : 'W';                                 \
     uint64_t begin = where;                                                                 \
-    int what = begin < FIRST_PAGES ? LAST_WRITES : WRITES;                                  \
+    int what = is_log(path) ? LOG_WRITES : begin < FIRST_PAGES ? LAST_WRITES : WRITES;      \
     PERFORM(what, call, result >= 0, kind, path, begin, buffers, number)
 
 ssize_t write(int file, const void *data, size_t size)

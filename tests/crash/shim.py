@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 _FAULTS = struct.Struct("<iiii")
-WRITES, SYNCS, LAST_WRITES = 1, 2, 4
+WRITES, SYNCS, LAST_WRITES, LOG_WRITES = 1, 2, 4, 8
 
 
 class Shim:

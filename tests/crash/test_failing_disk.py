@@ -14,7 +14,7 @@ from crash.durable_broker import DurableBroker, read
 from crash.facts import Check, Facts
 from crash.load import TOPOLOGY, Load, all_that_is_there, declare
 from crash.publisher import Drain, Publisher
-from crash.shim import LAST_WRITES, SYNCS, WRITES, Shim
+from crash.shim import LAST_WRITES, LOG_WRITES, SYNCS, WRITES, Shim
 from soak import cases, seeded
 
 FAULTS = cases(2, 30)
@@ -48,7 +48,7 @@ def test_publishers_wait_until_the_disk_works_again(broker: DurableBroker, shim:
     publisher = Publisher(broker)
     publisher.publish_some()
     wait_until(lambda: not publisher.unconfirmed)
-    shim.fail(what)
+    shim.fail(what | LOG_WRITES)
     publisher.publish_some()
     publisher.wait_blocked("the disk is failing")
     assert readiness(broker) == 503
@@ -65,13 +65,28 @@ def test_publishers_wait_until_the_disk_works_again(broker: DurableBroker, shim:
     assert [number for number, _ in read(broker, "q")] == [n for n in range(1, publisher.sent + 1) if n not in acked]
 
 
-def test_a_commit_that_failed_and_is_on_disk_all_the_same_leaves_nothing(broker: DurableBroker, shim: Shim) -> None:
+def log_nothing(publisher: Publisher, shim: Shim) -> None:
+    """The redo log is not tried again for a while when it can't be written; what it does not take goes to LMDB."""
+    shim.fail(LOG_WRITES, count=1)
+    publisher.publish_some()
+    wait_until(lambda: not publisher.unconfirmed)
+
+
+@pytest.mark.parametrize("is_logged", [True, False], ids=["redo log", "LMDB"])
+def test_a_commit_that_failed_and_is_on_disk_all_the_same_leaves_nothing(
+    broker: DurableBroker, shim: Shim, is_logged: bool
+) -> None:
     """The last write of a commit is on the disk, but fails, and so does the one that is to take it back.
 
     What is acknowledged before the commit is tried again would come back after the next start.
     """
     publisher = Publisher(broker)
-    shim.fail(LAST_WRITES, applied=True)
+    if is_logged:
+        publisher.publish_some()
+        wait_until(lambda: not publisher.unconfirmed)
+    else:
+        log_nothing(publisher, shim)
+    shim.fail(LAST_WRITES | LOG_WRITES, applied=True)
     publisher.publish_some()
     publisher.wait_blocked("the disk is failing")
     drain = Drain(broker)
@@ -87,8 +102,7 @@ def test_a_commit_that_failed_and_is_on_disk_all_the_same_leaves_nothing(broker:
 def test_a_broker_that_ends_while_the_disk_fails_starts_again(broker: DurableBroker, shim: Shim, count: int) -> None:
     """Whether the last write of a commit that failed is there or not."""
     publisher = Publisher(broker)
-    publisher.publish_some()
-    wait_until(lambda: not publisher.unconfirmed)
+    log_nothing(publisher, shim)
     shim.fail(LAST_WRITES, applied=True, count=count)
     publisher.publish_some()
     publisher.wait_blocked("the disk is failing")
@@ -126,7 +140,7 @@ def test_nothing_is_lost_when_it_fails_now_and_then(broker: DurableBroker, shim:
     for confirmed in range(0, 500 * FAULTS, 500):
         wait_until(partial(lambda count: len(facts.confirmed) > count, confirmed))
         what = chance.choice([WRITES, SYNCS, LAST_WRITES])
-        shim.fail(what, count=chance.randint(1, 3), applied=chance.random() < 0.5)
+        shim.fail(what | LOG_WRITES, count=chance.randint(2, 4), applied=chance.random() < 0.5)
         wait_until(lambda: broker.is_alarmed)
         wait_until(lambda: not broker.is_alarmed)
     load.join()

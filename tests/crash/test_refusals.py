@@ -40,7 +40,7 @@ def data(broker: DurableBroker, connect: Connect) -> Path:
     channel.queue_bind("kept", "events", "#")
     for body in BODIES:
         channel.basic_publish("events", "key", body, pika.BasicProperties(delivery_mode=2))
-    broker.kill()
+    assert broker.end(signal.SIGTERM) == 0
     return broker.persist_dir / "data.mdb"
 
 

@@ -17,7 +17,9 @@ import psutil
 import pytest
 from actors.harness import wait_until
 from crash.durable_broker import DurableBroker
+from crash.load import Client
 from crash.sessions import Session
+from pamqp import commands as spec
 from soak import SOAK, seeded
 
 MINUTES = float(os.environ.get("DISPATCHD_SOAK_MINUTES", "30" if SOAK else "0.08"))
@@ -66,6 +68,15 @@ def count(broker: DurableBroker) -> Count:
     )
 
 
+def begin_log(broker: DurableBroker) -> None:
+    """Wait for something durable: then the broker has its redo log open."""
+    client = Client(broker)
+    client.call(spec.Exchange.Declare(exchange="first", durable=True), spec.Exchange.DeclareOk)
+    client.call(spec.Exchange.Delete(exchange="first"), spec.Exchange.DeleteOk)
+    client.close()
+    wait_until(lambda: not broker.api("connections"))
+
+
 def memory(broker: DurableBroker) -> int:
     """Octets that the process has to itself."""
     found = psutil.Process(broker.pid).memory_info()
@@ -112,6 +123,7 @@ class Clients:
 def test_nothing_grows_and_nothing_is_left_behind(broker: DurableBroker, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "pika")  # which warns of all that a session does on purpose
     chance = seeded(20240617)
+    begin_log(broker)
     idle = count(broker)
     clients = Clients(broker, chance)
     while clients.are_busy and clients.sessions < WARM_UP_SESSIONS:

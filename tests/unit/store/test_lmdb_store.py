@@ -20,11 +20,13 @@ from dispatchd.model.checksums import CONTENTS, ENTRIES, MARKS, with_checksum
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.journal import Changes, Journal
 from dispatchd.model.records import entry_key, id_key, mark_row
-from dispatchd.store import lmdb_store
+from dispatchd.store import lmdb_store, writing
 from dispatchd.store.headroom import SPARE_BYTES
 from dispatchd.store.interface import StoreDamaged, StoreError, StoreFull, StoreTooNew
-from dispatchd.store.lmdb_store import OCTETS_DROPPED_LIKE_A_ROW, LmdbStore, ScratchStore
+from dispatchd.store.lmdb_store import LmdbStore
 from dispatchd.store.remains import Remains
+from dispatchd.store.scratch_store import ScratchStore
+from dispatchd.store.writing import OCTETS_DROPPED_LIKE_A_ROW
 
 MIB = 1 << 20
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -257,8 +259,8 @@ def test_a_flipped_bit_of_a_record_is_refused(directory: Path, kind: str) -> Non
 
 
 def test_a_newer_format_is_refused(directory: Path) -> None:
-    change(directory, b"meta", lambda transaction, handle: transaction.put(b"format", b"3", db=handle))
-    assert "format 3, expected format 2" in refused(directory, StoreTooNew)
+    change(directory, b"meta", lambda transaction, handle: transaction.put(b"format", b"4", db=handle))
+    assert "format 4, expected format 3" in refused(directory, StoreTooNew)
 
 
 @pytest.mark.parametrize("database", [b"meta", b"entries"])
@@ -410,7 +412,7 @@ def test_what_is_not_used_any_more_is_told(tmp_path: Path) -> None:
 
 
 def test_large_messages_of_a_deleted_queue_go_in_smaller_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmdb_store, "ROWS_DROPPED_IN_ONE_COMMIT", 10)
+    monkeypatch.setattr(writing, "ROWS_DROPPED_IN_ONE_COMMIT", 10)
     store = LmdbStore(tmp_path)
     room = Changes()
     room.dropped_queues = [id_key(1)]

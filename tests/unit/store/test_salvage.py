@@ -283,7 +283,7 @@ def test_messages_whose_queue_was_lost_get_another(sound: tuple[bytes, Contents,
 def test_a_later_format_is_not_salvaged(sound: tuple[bytes, Contents, Contents], tmp_path: Path) -> None:
     octets, _, _ = sound
     directory = damaged(tmp_path, octets)
-    rewritten(directory, b"meta", lambda key, value: b"3")
+    rewritten(directory, b"meta", lambda key, value: b"4")
     cut = (directory / "data.mdb").read_bytes()[:-PAGE]
     with pytest.raises(StoreTooNew):
         opened(damaged(directory, cut), salvages=True)
