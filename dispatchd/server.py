@@ -41,14 +41,17 @@ from dispatchd.web.app import Section, make_app
 from dispatchd.web.debug import DebugServer
 from dispatchd.web.details import Details
 from dispatchd.web.events import Events
+from dispatchd.web.flow import Flow
 from dispatchd.web.gate import Gate
 from dispatchd.web.guard import Guard
 from dispatchd.web.limits import Limits as LimitsSection
+from dispatchd.web.log import Log, LogRing
 from dispatchd.web.meter import Meter
 from dispatchd.web.operations import Operations
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
 from dispatchd.web.stacks import install_signal
+from dispatchd.web.topology import Topology
 from dispatchd.web.users import Users as UsersSection
 from dispatchd.web.vhosts import Vhosts
 
@@ -74,6 +77,7 @@ class Server:
         self._scratch: Store = MemoryStore()
         self._started_at = 0.0
         self._is_ready = False
+        self._log = LogRing()
         self.system = System()
 
     def start(self) -> None:
@@ -105,6 +109,7 @@ class Server:
             raise StartError(
                 f"{config.persist_dir}: {found}, expected what a broker wrote; it is left as it is"
             ) from error
+        logging.getLogger().addHandler(self._log)
         self._broker_ref = self._broker.begin()
         self._listener = Listener(
             self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
@@ -119,6 +124,9 @@ class Server:
             ActorTrace(self.system, guard),
             Details(self.system, meter, self._events),
             Operations(self.system),
+            Topology(self.system, meter),
+            Flow(self.system, self._events, self._broker.alarms.rows),
+            Log(self._log, self._events),
             Vhosts(self._broker_ref, self._broker.authenticator, self.system),
             UsersSection(self._broker.authenticator, directory),
             LimitsSection(self._broker.authenticator, directory, self.system),
@@ -183,6 +191,7 @@ class Server:
         return is_flushed
 
     def _end(self) -> None:
+        logging.getLogger().removeHandler(self._log)
         self._watchdog.stop()
         self._events.stop()
         for server in (self._listener, self._admin, self._debug):

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 import gevent
+from gevent.event import Event
 
 from dispatchd.actors.messages import ActorMessage
 from dispatchd.actors.runtime import Actor, Ref, System, receives
@@ -33,6 +34,13 @@ class Explode(ActorMessage):
     text: str = "boom"
 
 
+@dataclass(frozen=True, slots=True)
+class Hang(ActorMessage):
+    """Keeps a fake busy until the event is set."""
+
+    event: Event
+
+
 class Fake(Actor):
     """Tells `told`, whatever that is at the moment; raises it if it is an exception."""
 
@@ -44,6 +52,13 @@ class Fake(Actor):
         if isinstance(self.told, Exception):
             raise self.told
         return {"name": self.name, **self.told}
+
+    def details(self) -> dict[str, Any]:
+        return {}
+
+    @receives(Hang)
+    def on_hang(self, message: Hang) -> None:
+        message.event.wait(10)
 
     @receives(Explode)
     def on_explode(self, message: Explode) -> None:
@@ -146,6 +161,20 @@ def begin(actor: Fake) -> Fake:
     """Start a fake and return it."""
     actor.begin()
     return actor
+
+
+@contextmanager
+def stuck(*actors: Fake) -> Iterator[None]:
+    """Have these handle something all the while, so that they don't answer."""
+    event = Event()
+    for actor in actors:
+        actor.ref.tell(Hang(event))
+    while any(actor.handling is None for actor in actors):
+        gevent.sleep(0.001)
+    yield
+    event.set()
+    while any(actor.handling is not None for actor in actors):
+        gevent.sleep(0.001)
 
 
 @contextmanager

@@ -464,6 +464,7 @@ class ConnectionActor(Inspectable):
             "user": self._user,
             "vhost": self._session.vhost_name if self._session else None,
             "state": self._shown_state(),
+            "user_provided_name": self._user_provided_name(),
             "channels": len(self._channels),
             "recv_oct": transport.received_bytes,
             "send_oct": transport.sent_bytes,

@@ -28,3 +28,8 @@ class Inspectable(Actor):
     def details(self) -> dict[str, Any]:
         """Facts beyond those of the row."""
         return {}
+
+
+def inspected(actor: Actor) -> dict[str, Any]:
+    """The same from outside, of one in whom nothing goes on."""
+    return {**actor.snapshot(), **(actor.details() if isinstance(actor, Inspectable) else {})}

@@ -8,6 +8,7 @@ from functools import partial
 
 import bottle
 
+from dispatchd.actors.inspection import inspected
 from dispatchd.actors.lookup import find_by_name, find_exchange, find_queue
 from dispatchd.actors.messages import Inspect
 from dispatchd.actors.runtime import Actor, Ref, System
@@ -28,7 +29,7 @@ class Details:
         self._system = system
         self._meter = meter
         self._events = events
-        self._inspections = Snapshots(system, Inspect)
+        self._inspections = Snapshots(system, Inspect, inspected)
 
     def route(self, app: bottle.Bottle) -> None:
         """Say at which addresses the handlers are, and of which topics they are."""

@@ -71,6 +71,8 @@ RULES: Final = (
     *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("whoami", "overview", "vhosts", "events")),
     *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("connections", "channels", "exchanges", "queues")),
     *(Rule(f"api/{each}/*", True, MONITORING) for each in ("connections", "channels")),
+    *(Rule(f"api/{each}", True, MONITORING) for each in ("flow", "log")),
+    Rule("api/topology/{vhost}", True, MANAGEMENT),
     Rule("api/queues/{vhost}/*/unacked", True, MANAGEMENT),
     *(Rule(f"api/vhost-limits{rest}", True, MANAGEMENT) for rest in ("", "/{vhost}")),
     *(Rule(f"api/user-limits{rest}", True, MANAGEMENT) for rest in ("", "/*")),

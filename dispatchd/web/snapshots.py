@@ -45,14 +45,21 @@ class Snapshots:
     from being looked at.
     """
 
-    def __init__(self, system: System, question: Callable[[], ActorMessage] = Snapshot) -> None:
+    def __init__(
+        self,
+        system: System,
+        question: Callable[[], ActorMessage] = Snapshot,
+        look: Callable[[Actor], Row] = lambda actor: actor.snapshot(),
+    ) -> None:
+        """`look` finds out from outside what is asked: of who is paused, in whom nothing goes on."""
         self._system = system
         self._question = question
+        self._look_at = look
         self._unanswered: WeakKeyDictionary[Actor, pykka.Future[Any]] = WeakKeyDictionary()
 
     def of_kind(self, kind: str) -> list[Row]:
         """Return a row for each actor of this kind, by name; as `of`, but those that rest are not woken."""
-        told = self._tell(self._of_kind(kind), _snapshot)
+        told = self._tell(self._of_kind(kind), wake=False)
         return in_order([row_of(actor, each) for actor, each in told], _by_name)
 
     def _of_kind(self, kind: str) -> list[Actor]:
@@ -65,17 +72,14 @@ class Snapshots:
         the actor tells; a row with `late` (why nothing was told) has only these and `state`. An actor that stops
         meanwhile has no row.
         """
-        look = None if wake else _snapshot
-        return [row_of(actor, told) for actor, told in self._tell(actors, look)]
+        return [row_of(actor, told) for actor, told in self._tell(actors, wake=wake)]
 
-    def _tell(
-        self, actors: Iterable[Actor], look: Callable[[Actor], Row] | None = None
-    ) -> Iterator[tuple[Actor, Row | str]]:
-        """Each actor that has not stopped, with what it tells, or `look` tells of one that rests."""
+    def _tell(self, actors: Iterable[Actor], *, wake: bool) -> Iterator[tuple[Actor, Row | str]]:
+        """Each actor that has not stopped, with what it tells, or what can be seen of one in whom nothing goes on."""
         patience, left = SNAPSHOT_MS / 1000, iter(actors)
         while some := list(islice(left, ROWS_PER_TURN)):
             asked = [
-                (actor, _look(actor, look) if look is not None and actor.is_resting else self._ask(actor))
+                (actor, self._look(actor) if is_halted(actor) or (actor.is_resting and not wake) else self._ask(actor))
                 for actor in some
             ]
             deadline = time.monotonic() + max(patience, LEAST_MS / 1000)
@@ -87,6 +91,13 @@ class Snapshots:
                 if not actor.actor_stopped.is_set():
                     yield actor, told
             gevent.sleep(0)
+
+    def _look(self, actor: Actor) -> Row | str:
+        try:
+            return self._look_at(actor)
+        except Exception:
+            logger.exception("%s %s can't show its state", actor.kind, actor.name)
+            return FAILED
 
     def _ask(self, actor: Actor) -> pykka.Future[Any]:
         pending = self._unanswered.get(actor)
@@ -107,16 +118,9 @@ class Snapshots:
         return answer if isinstance(answer, dict) else FAILED
 
 
-def _snapshot(actor: Actor) -> Row:
-    return actor.snapshot()
-
-
-def _look(actor: Actor, look: Callable[[Actor], Row]) -> Row | str:
-    try:
-        return look(actor)
-    except Exception:
-        logger.exception("%s %s can't show its state", actor.kind, actor.name)
-        return FAILED
+def is_halted(actor: Actor) -> bool:
+    """Whether an actor is paused, and through with what it handled: a question would only wait with the rest."""
+    return actor.actor_inbox.permits == 0 and actor.handling is None
 
 
 def _by_name(row: Row) -> tuple[str, int]:

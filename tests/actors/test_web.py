@@ -22,13 +22,16 @@ from admin_fakes import (
     FakePersistence,
     FakeQueue,
     FakeUser,
+    Hang,
     begin,
     channel_facts,
     connection_facts,
     exchange_facts,
     queue_facts,
     serving,
+    stuck,
 )
+from gevent.event import Event
 
 from dispatchd.actors.failures import QUARANTINE_FAILURES
 from dispatchd.actors.runtime import System
@@ -249,36 +252,44 @@ def test_a_late_actor_does_not_hold_up_the_others(system: System, admin: AdminSe
     late = [begin(FakeQueue(system, f"late {number}")) for number in range(20)]
     begin(FakeQueue(system, "prompt", told=queue_facts(1)))
     for actor in late:
-        actor.actor_inbox.pause()
         actor.told = queue_facts(7)
-    began = time.monotonic()
-    *rows, prompt = ask(admin, "/api/queues").json
-    assert 0.2 < time.monotonic() - began < 1.0
+    with stuck(*late):
+        began = time.monotonic()
+        *rows, prompt = ask(admin, "/api/queues").json
+        assert 0.2 < time.monotonic() - began < 1.0
     assert "late" not in prompt
     assert prompt["messages_ready"] == 1
     assert len(rows) == 20
     for row in rows:
-        told = {"state": "paused", "late": LATE, "mailbox_depth": 1, "actor_state": "paused", "messages_ready": 7}
+        told = {"late": LATE, "mailbox_depth": 1, "actor_state": "running", "messages_ready": 7}
         assert row.items() >= told.items()
 
 
 def test_looking_at_a_stuck_actor_does_not_fill_its_mailbox(system: System, admin: AdminServer) -> None:
     actor = begin(FakeQueue(system, "q"))
-    actor.actor_inbox.pause()
-    for _ in range(3):
-        ask(admin, "/api/queues")
-    [vitals] = ask(admin, "/api/actors").json["items"]
-    assert (vitals["state"], vitals["mailbox_depth"]) == ("paused", 1)
+    with stuck(actor):
+        for _ in range(3):
+            ask(admin, "/api/queues")
+        [vitals] = ask(admin, "/api/actors").json["items"]
+    assert vitals["mailbox_depth"] == 1
     assert vitals["oldest_ms"] > 700
+
+
+def test_a_paused_actor_is_looked_at_and_not_asked(system: System, admin: AdminServer) -> None:
+    actor = begin(FakeQueue(system, "q", told=queue_facts(3)))
+    actor.actor_inbox.pause()
+    [row] = ask(admin, "/api/queues").json
+    assert (row["actor_state"], row["messages_ready"], "late" in row) == ("paused", 3, False)
+    assert ask(admin, f"/api/actors/{actor.number}").json["snapshot"]["messages_ready"] == 3
+    assert len(actor.actor_inbox) == 0
 
 
 def test_an_answer_that_came_too_late_is_not_shown_later(system: System) -> None:
     snapshots = Snapshots(system)
     actor = begin(FakeQueue(system, "q", told={"messages": 1}))
-    actor.actor_inbox.pause()
-    assert snapshots.of_kind("queue")[0]["late"] == LATE
-    actor.actor_inbox.resume()
-    gevent.sleep(0)
+    with stuck(actor):
+        assert snapshots.of_kind("queue")[0]["late"] == LATE
+    settle(system)
     actor.told = {"messages": 2}
     assert snapshots.of_kind("queue")[0]["messages"] == 2
 
@@ -286,9 +297,9 @@ def test_an_answer_that_came_too_late_is_not_shown_later(system: System) -> None
 def test_questions_to_actors_that_are_gone_are_forgotten(system: System) -> None:
     snapshots = Snapshots(system)
     actor = begin(FakeQueue(system, "q"))
-    actor.actor_inbox.pause()
-    assert snapshots.of_kind("queue")[0]["late"] == LATE
-    actor.end()
+    with stuck(actor):
+        assert snapshots.of_kind("queue")[0]["late"] == LATE
+        actor.end()
     with gevent.Timeout(5):
         while system.actors:
             gevent.sleep(0.001)
@@ -300,8 +311,15 @@ def test_questions_to_actors_that_are_gone_are_forgotten(system: System) -> None
 
 def test_an_actor_that_stops_meanwhile_has_no_row(system: System, admin: AdminServer) -> None:
     actor = begin(FakeQueue(system, "q"))
-    actor.actor_inbox.pause()
-    gevent.spawn_later(0.05, actor.end)
+    event = Event()
+    actor.ref.tell(Hang(event))
+    gevent.sleep(0.01)
+
+    def end() -> None:
+        actor.end()
+        event.set()
+
+    gevent.spawn_later(0.05, end)
     assert ask(admin, "/api/queues").json == []
     assert ask(admin, f"/api/actors/{actor.number}").status == 404
 

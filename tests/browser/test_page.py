@@ -11,43 +11,17 @@ import pytest
 from admin_fakes import ME, FakeConnection, FakeQueue, begin, connection_facts, queue_facts, serving
 from broker.process import BrokerProcess
 from browser.conftest import Open, Shoot
+from browser.seeing import expect_text, fact, press, row_of, toast, wait_for_tile
 
 from dispatchd.actors.runtime import System
 
 if TYPE_CHECKING:
     from pika.adapters.blocking_connection import BlockingConnection
-    from playwright.sync_api import Locator, Page
 
 Connect = Callable[..., "BlockingConnection"]
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-SECTIONS = ["overview", "connections", "channels", "exchanges", "queues"]
-
-
-def expect_text(where: Locator, pattern: str) -> None:
-    where.filter(has_text=re.compile(pattern)).first.wait_for()
-
-
-def fact(page: Page, name: str, value: str) -> None:
-    """Wait until the page says so."""
-    term = page.locator("dt").filter(has_text=re.compile(f"^{re.escape(name)}$"))
-    expect_text(term.locator("xpath=following-sibling::dd"), f"^{re.escape(value)}$")
-
-
-def wait_for_tile(page: Page, title: str, value: str) -> None:
-    expect_text(page.locator(".tile").filter(has=page.get_by_text(title, exact=True)), f"{re.escape(value)}$")
-
-
-def toast(page: Page, words: str) -> None:
-    expect_text(page.locator(".toast"), re.escape(words))
-
-
-def row_of(page: Page, name: str) -> Locator:
-    return page.locator(".rows tbody tr").filter(has=page.get_by_role("link", name=name, exact=True))
-
-
-def press(page: Page, name: str) -> None:
-    page.get_by_role("button", name=name, exact=True).click()
+SECTIONS = ["overview", "connections", "channels", "exchanges", "queues", "topology", "flow", "actors", "log"]
 
 
 # --- The frame
@@ -78,9 +52,9 @@ def test_login_and_logout(broker: BrokerProcess, open_page: Open, shoot: Shoot) 
 def test_sections_by_keyboard(broker: BrokerProcess, open_page: Open) -> None:
     page = open_page(broker.admin_port)
     page.get_by_role("heading", name="Overview").wait_for()
-    for key, title in (("q", "Queues"), ("e", "Exchanges"), ("c", "Connections"), ("o", "Overview")):
+    for title in ("Queues", "Exchanges", "Topology", "Flow", "Actors", "Log", "Overview"):
         page.keyboard.press("g")
-        page.keyboard.press(key)
+        page.keyboard.press(title[0].lower())
         page.get_by_role("heading", name=title, exact=True).wait_for()
     page.keyboard.press("g")
     page.keyboard.press("q")
@@ -111,15 +85,17 @@ def test_dark_light_and_as_the_system_has_it(broker: BrokerProcess, open_page: O
     assert brightness() > 200
 
 
-@pytest.mark.parametrize("section", SECTIONS)
 def test_on_a_phone_nothing_is_wider_than_it(
-    broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect, section: str
+    broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect
 ) -> None:
     connect().channel().queue_declare("for-the-phone", durable=True)
-    page = open_page(broker.admin_port, f"#{section}", viewport={"width": 390, "height": 844})
-    page.locator(".tile, .rows tbody a").first.wait_for()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    shoot(page, f"phone-{section}")
+    page = open_page(broker.admin_port, viewport={"width": 390, "height": 844})
+    page.get_by_role("heading", name="Overview").wait_for()
+    for section in SECTIONS:
+        page.goto(f"http://127.0.0.1:{broker.admin_port}/#{section}")
+        page.locator(".tile, .rows tbody a, .picture rect, .sentence, .log div").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, section
+        shoot(page, f"phone-{section}")
 
 
 def test_after_the_broker_was_away(broker: BrokerProcess, open_page: Open) -> None:
@@ -173,6 +149,39 @@ def test_lists_link_to_what_they_list(broker: BrokerProcess, open_page: Open, sh
     shoot(page, "connection")
     page.get_by_role("link", name="Connections").first.click()
     expect_text(page.locator(".rows"), "worker")
+
+
+def test_topology(broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect) -> None:
+    channel = connect("drawn client").channel()
+    for name in ("drawn.in", "drawn.out"):
+        channel.exchange_declare(name, "topic")
+    channel.exchange_bind("drawn.out", "drawn.in", "a.#")
+    for number in range(6):
+        channel.queue_declare(f"drawn.{number}")
+        channel.queue_bind(f"drawn.{number}", "drawn.out" if number % 2 else "drawn.in", f"key.{number}")
+    channel.basic_consume("drawn.1", lambda *_: None)
+    page = open_page(broker.admin_port, "#topology?name=drawn")
+    picture = page.locator(".picture svg")
+    picture.get_by_text("drawn client").wait_for()
+    picture.locator("text").filter(has_text="a.#").wait_for()
+    assert picture.locator("rect").count() == 9
+    shoot(page, "topology")
+    picture.get_by_role("link", name="drawn.1").click()
+    expect_text(page.locator("h1"), "drawn.1")
+
+
+def test_log(broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect) -> None:
+    channel = connect().channel()
+    channel.queue_declare("logged")
+    page = open_page(broker.admin_port, "#log")
+    expect_text(page.locator(".log div"), "is ready: AMQP on port")
+    page.evaluate("""fetch("api/queues/%2F/logged", {method: "DELETE", headers: {"X-Requested-With": "x"}})""")
+    expect_text(page.locator(".log div"), "'guest' from 127.0.0.1 deleted queue 'logged'")
+    shoot(page, "log")
+    page.get_by_label("Filter lines").fill("deleted queue")
+    page.locator(".log div").filter(has_text="is ready").wait_for(state="hidden")
+    page.get_by_label("Level").select_option("ERROR")
+    page.locator(".log div").first.wait_for(state="detached")
 
 
 # --- What is done

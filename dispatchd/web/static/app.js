@@ -5,9 +5,12 @@ import { button, element, link, renew } from "./dom.js";
 import { number } from "./format.js";
 import { Live } from "./live.js";
 import { ActorPage, Actors } from "./pages/actors.js";
+import { Flow } from "./pages/flow.js";
 import { List } from "./pages/lists.js";
+import { Log } from "./pages/log.js";
 import * as objects from "./pages/objects.js";
 import { Overview } from "./pages/overview.js";
+import { Topology } from "./pages/topology.js";
 
 // name: [title, key, icon, the section itself, the page of one thing in it with so many names]
 const SECTIONS = {
@@ -16,7 +19,10 @@ const SECTIONS = {
   channels: ["Channels", "h", "≋", (context) => new List(context), objects.channelPage, 1],
   exchanges: ["Exchanges", "e", "✳", (context) => new List(context), objects.exchangePage, 2],
   queues: ["Queues", "q", "☰", (context) => new List(context), objects.queuePage, 2],
+  topology: ["Topology", "t", "⌥", (context) => new Topology(context)],
+  flow: ["Flow", "f", "⇶", (context) => new Flow(context)],
   actors: ["Actors", "a", "●", (context) => new Actors(context), (context) => new ActorPage(context), 1],
+  log: ["Log", "l", "≡", (context) => new Log(context)],
 };
 
 const main = document.getElementById("main");

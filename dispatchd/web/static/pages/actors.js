@@ -302,12 +302,13 @@ export class ActorPage {
   async look() {
     const base = `api/actors/${this.id}`;
     try {
-      const [row, mailbox, stack] = await Promise.all([
+      const [row, mailbox, stack, failures] = await Promise.all([
         api(base, { signal: this.signal }),
         api(`${base}/mailbox?limit=20`, { signal: this.signal }).catch(() => null),
         api(`${base}/stack`, { signal: this.signal }).catch(() => null),
+        api(`api/actors/failures?actor=${this.id}&limit=20`, { signal: this.signal }).catch(() => null),
       ]);
-      if (!this.signal.aborted) this.draw(row, mailbox, stack);
+      if (!this.signal.aborted) this.draw(row, mailbox, stack, failures ?? row.kept_failures ?? []);
     } catch (error) {
       if (this.signal.aborted) return;
       this.wrong.textContent = error.status === 404 ? "This actor is gone." : error.message;
@@ -315,7 +316,7 @@ export class ActorPage {
     }
   }
 
-  draw(row, mailbox, stack) {
+  draw(row, mailbox, stack, failures) {
     this.row = row;
     this.wrong.textContent = "";
     this.title.textContent = nameOf(row);
@@ -348,7 +349,7 @@ export class ActorPage {
       ], "Nobody."),
       row.children_total > (row.children ?? []).length ? element("p", { className: "note" }, `${number(row.children_total)} in all.`) : null,
     ]);
-    this.fill("Failures", row.kept_failures, () => failureList(row.kept_failures ?? [], false));
+    this.fill("Failures", failures, () => failureList(failures, false));
   }
 
   fill(title, data, make) {
