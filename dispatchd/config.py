@@ -9,10 +9,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final
 
 from dispatchd.actors.hashing import is_bcrypt_hash
+
+Network = IPv4Network | IPv6Network
 
 
 class ConfigError(Exception):
@@ -48,6 +51,16 @@ class Config:
     handshake_timeout: float = 10.0  # RabbitMQ's
     max_message_size: int = 16 << 20  # RabbitMQ 4's
     consumer_max_per_channel: int = 0  # RabbitMQ's name and default
+
+    tls_port: int = 5671  # without a certificate nobody listens there
+    admin_tls_port: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_ca: Path | None = None
+    tls_client_cert: str = "no"
+    tls_login_from: str = "distinguished_name"  # RabbitMQ's
+    proxy_protocol_from: tuple[Network, ...] = ()
+
     memory_high_watermark: float = 0.6  # RabbitMQ 4's; up to 1 it is a fraction of what the process can have
     disk_free_limit: int = 50_000_000  # RabbitMQ's
     store_size_limit: int = 1 << 40
@@ -75,6 +88,8 @@ class Option:
 
 
 MOST_COALESCE_INTERVAL: Final = 60.0
+CLIENT_CERTIFICATES: Final = ("no", "optional", "required")
+LOGINS_FROM: Final = ("distinguished_name", "common_name")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
@@ -146,6 +161,23 @@ def _log_level(value: object) -> str:
     raise ValueError
 
 
+def _one_of(words: tuple[str, ...]) -> Callable[[object], str]:
+    def read(value: object) -> str:
+        if value in words:
+            return str(value)
+        raise ValueError
+
+    return read
+
+
+def _networks(value: object) -> tuple[Network, ...]:
+    """Networks, as one text with commas or a list of texts."""
+    texts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError
+    return tuple(ip_network(text.strip()) for text in texts)
+
+
 def _truth(value: object) -> bool:
     if isinstance(value, bool):
         return value
@@ -160,6 +192,7 @@ def _switch(value: object) -> bool:
     raise ValueError
 
 
+_PEM: Final = "the path of a file in the format PEM"
 _SOME_SIZE: Final = "a number of bytes, or one with a unit such as 512MiB or 1.5GB"
 _PORT: Final = "a whole number from 0 to 65535, where 0 is any free port"
 
@@ -221,6 +254,35 @@ OPTIONS: Final = (
         "a whole number",
         "how many consumers a channel may have (default: 0, which is no limit)",
         _whole_number,
+    ),
+    Option(
+        "tls-port",
+        _port,
+        _PORT,
+        "port for AMQP clients with TLS, with --tls-cert (default: 5671)",
+        _whole_number,
+    ),
+    Option("admin-tls-port", _port, _PORT, "port for the admin with TLS, likewise (default: none)", _whole_number),
+    Option("tls-cert", _folder, _PEM, "certificate of the server, with those between it and its CA (default: none)"),
+    Option("tls-key", _folder, _PEM, "private key of that, if it is in another file (default: none)"),
+    Option("tls-ca", _folder, _PEM, "certificates of those who sign clients' certificates (default: none)"),
+    Option(
+        "tls-client-cert",
+        _one_of(CLIENT_CERTIFICATES),
+        f"one of {', '.join(CLIENT_CERTIFICATES)}",
+        "whether clients show a certificate (default: no)",
+    ),
+    Option(
+        "tls-login-from",
+        _one_of(LOGINS_FROM),
+        f"one of {', '.join(LOGINS_FROM)}",
+        "what of a client's certificate is the user's name for EXTERNAL (default: distinguished_name)",
+    ),
+    Option(
+        "proxy-protocol-from",
+        _networks,
+        "addresses or networks with commas, such as 10.0.0.0/8,192.0.2.1",
+        "proxies that begin AMQP connections with a PROXY header, and are believed (default: none)",
     ),
     Option(
         "salvage",

@@ -6,6 +6,7 @@ import logging
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import gevent
@@ -29,7 +30,8 @@ from dispatchd.config import Config, StartError
 from dispatchd.garbage import GarbageCollection
 from dispatchd.model.alarms import FAILING
 from dispatchd.model.users import User, Users
-from dispatchd.net.listener import Listener
+from dispatchd.net.certificates import Certificates, TlsFiles
+from dispatchd.net.listener import Admission, Listener
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore
 from dispatchd.store.memory_store import MemoryStore
@@ -85,6 +87,7 @@ class Server:
         config = self._config
         self._started_at = time.time()
         self._users = Users(users_of_file(config.users))
+        self._certificates = _certificates(config)
         on_disk = self._store is None
         if self._store is None:
             self._store, self._scratch = _open_stores(config)
@@ -111,9 +114,12 @@ class Server:
             ) from error
         logging.getLogger().addHandler(self._log)
         self._broker_ref = self._broker.begin()
-        self._listener = Listener(
-            self._broker_ref, config.bind, config.amqp_port, config.handshake_timeout, config.max_message_size
-        )
+        admission = Admission(config.handshake_timeout, config.max_message_size, config.proxy_protocol_from)
+        self._listener = Listener(self._broker_ref, config.bind, config.amqp_port, admission)
+        self._tls_listener: Listener | None = None
+        if self._certificates is not None:
+            secured = replace(admission, certificates=self._certificates, login_from=config.tls_login_from)
+            self._tls_listener = Listener(self._broker_ref, config.bind, config.tls_port, secured)
         guard = Guard(are_actions_on=config.admin_actions)
         meter = Meter(self.system)
         self._events = Events(meter)
@@ -136,6 +142,9 @@ class Server:
         gate = Gate(self._authenticate, self._users.find)
         app = make_app(self.system, gate, self._can_work, self._overview, meter, self._events, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
+        self._tls_admin: AdminServer | None = None
+        if self._certificates is not None and config.admin_tls_port is not None:
+            self._tls_admin = AdminServer(app, config.bind, config.admin_tls_port, self._certificates)
         self._debug = DebugServer(config.debug_port, self.system)
         self._watchdog = Watchdog(self.system)
         self._watchdog.start()
@@ -149,11 +158,16 @@ class Server:
 
     def _listen(self) -> None:
         config = self._config
-        for what, server, port in (
+        servers: list[tuple[str, Any, int | None]] = [
             ("AMQP", self._listener, config.amqp_port),
+            ("AMQP over TLS", self._tls_listener, config.tls_port),
             ("admin", self._admin, config.admin_port),
+            ("admin over TLS", self._tls_admin, config.admin_tls_port),
             ("debug", self._debug, config.debug_port),
-        ):
+        ]
+        for what, server, port in servers:
+            if server is None:
+                continue
             try:
                 server.start()
             except OSError as error:
@@ -163,6 +177,28 @@ class Server:
     def amqp_port(self) -> int:
         """The port that clients connect to."""
         return self._listener.port
+
+    @property
+    def tls_port(self) -> int | None:
+        """Likewise, with TLS; None without a certificate."""
+        return self._tls_listener.port if self._tls_listener is not None else None
+
+    @property
+    def admin_tls_port(self) -> int | None:
+        """The port of the admin with TLS; None if there is none."""
+        return self._tls_admin.port if self._tls_admin is not None else None
+
+    def reload(self) -> None:
+        """Read the certificate, and those of the CA, again; what can't be used changes nothing."""
+        if self._certificates is None:
+            logger.info("there is no certificate to read again")
+            return
+        try:
+            self._certificates.reload()
+        except (OSError, ValueError) as error:
+            logger.error("the certificate can't be used, the one before stays: %s", error)
+        else:
+            logger.info("the certificate was read again; new connections get it")
 
     @property
     def admin_port(self) -> int:
@@ -181,6 +217,8 @@ class Server:
         """
         self._is_ready = False
         self._listener.stop()
+        if self._tls_listener is not None:
+            self._tls_listener.stop()
         resume_all(self.system)
         if not _done_within(CLOSE_SECONDS, self._broker_ref, Shutdown()):
             logger.warning("some connections did not close in time")
@@ -194,8 +232,9 @@ class Server:
         logging.getLogger().removeHandler(self._log)
         self._watchdog.stop()
         self._events.stop()
-        for server in (self._listener, self._admin, self._debug):
-            server.stop()
+        for server in (self._listener, self._tls_listener, self._admin, self._tls_admin, self._debug):
+            if server is not None:
+                server.stop()
         for actor in list(self.system.actors.values()):
             actor.end()
         self._close_stores()
@@ -226,6 +265,11 @@ class Server:
                 {"protocol": "amqp", "address": self._config.bind, "port": self.amqp_port},
                 {"protocol": "http", "address": self._config.bind, "port": self.admin_port},
                 {"protocol": "debug", "address": "127.0.0.1", "port": self.debug_port},
+                *(
+                    {"protocol": protocol, "address": self._config.bind, "port": port}
+                    for protocol, port in (("amqp/ssl", self.tls_port), ("https", self.admin_tls_port))
+                    if port is not None
+                ),
             ],
         }
 
@@ -238,6 +282,18 @@ def _done_within(seconds: float, ref: Ref, request: ActorMessage) -> bool:
             return isinstance(event, Event) and event.wait()
     except gevent.Timeout:
         return False
+
+
+def _certificates(config: Config) -> Certificates | None:
+    if config.tls_cert is None:
+        if config.admin_tls_port is not None or config.tls_client_cert != "no":
+            raise StartError("TLS needs a certificate: expected --tls-cert")
+        return None
+    files = TlsFiles(config.tls_cert, config.tls_key or config.tls_cert, config.tls_ca, config.tls_client_cert)
+    try:
+        return Certificates(files)
+    except (OSError, ValueError) as error:
+        raise StartError(f"{config.tls_cert}: can't be used as the certificate: {error}") from error
 
 
 def _open_stores(config: Config) -> tuple[Store, Store]:
@@ -261,6 +317,7 @@ def serve(config: Config) -> int:
         gevent.signal_handler(number, stop_asked.set)
     server = Server(config)
     server.start()
+    gevent.signal_handler(signal.SIGHUP, server.reload)
     GarbageCollection(lambda: server.system.ended).start()
     look_at_vitals(server.system)
     kind = "compiled" if dispatchd.is_compiled() else "pure"
@@ -274,6 +331,9 @@ def serve(config: Config) -> int:
         server.debug_port,
         config.persist_dir,
     )
+    for what, port in (("AMQP", server.tls_port), ("admin", server.admin_tls_port)):
+        if port is not None:
+            logger.info("%s over TLS is on port %d", what, port)
     stop_asked.wait()
     logger.info("stopping")
     return 0 if server.stop() else 1

@@ -121,10 +121,16 @@ class AuthenticatorActor(Actor):
         self._decide(message.user, message.password, message.peer, message.accepted.set)
         return message.accepted
 
-    def _decide(self, user: str, password: bytes, peer: str, answer: Answer) -> None:
+    def _decide(self, user: str, password: bytes | None, peer: str, answer: Answer) -> None:
         if not self._credentials.permits_peer(user, peer):
             logger.warning("user %r is refused from %s: it may come from loopback addresses only", user, peer)
             self._turn_away(peer, answer)
+        elif password is None:
+            if self._credentials.users.find(user) is not None:
+                answer(True)
+            else:
+                logger.warning("there is no user %r, whose certificate came from %s", user, peer)
+                self._turn_away(peer, answer)
         elif self._credentials.is_cached(user, password):
             self._failed.forget(peer)
             answer(True)

@@ -31,7 +31,7 @@ from dispatchd.actors.messages import (
     Unblock,
 )
 from dispatchd.actors.runtime import Ref, System, Told, receives
-from dispatchd.actors.sasl import MECHANISMS, read_credentials
+from dispatchd.actors.sasl import mechanisms, read_credentials
 from dispatchd.actors.session import Limits, Session, Vhost
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.constants import FRAME_MIN_SIZE
@@ -121,8 +121,8 @@ class ConnectionActor(Inspectable):
     @receives(Connected)
     def on_connected(self, _message: Connected) -> None:
         """The client has sent the protocol header."""
-        mechanisms = " ".join(MECHANISMS).encode()
-        self._send(m.ConnectionStart(0, 9, server_properties(), mechanisms, b"en_US"))
+        offered = " ".join(mechanisms(self._transport.certified_name)).encode()
+        self._send(m.ConnectionStart(0, 9, server_properties(), offered, b"en_US"))
 
     @receives(Arrived)
     def on_arrived(self, message: Arrived) -> None:
@@ -192,7 +192,7 @@ class ConnectionActor(Inspectable):
     def _on_start_ok(self, method: m.ConnectionStartOk) -> None:
         self._client_properties = method.client_properties
         self._mechanism = method.mechanism
-        user, password = read_credentials(method.mechanism, method.response)
+        user, password = read_credentials(method.mechanism, method.response, self._transport.certified_name)
         self._state = AUTHENTICATING
         self._services.authenticator.tell(Authenticate(self.ref, user, password, self._transport.peer[0]))
 
@@ -468,6 +468,8 @@ class ConnectionActor(Inspectable):
             "channels": len(self._channels),
             "recv_oct": transport.received_bytes,
             "send_oct": transport.sent_bytes,
+            "auth_mechanism": self._mechanism,
+            **transport.facts,
             "blocked_by_credit": transport.waits_for_credit,
         }
 
@@ -493,6 +495,8 @@ class ConnectionActor(Inspectable):
             "connected_at": round(self._connected_at * 1000),
             "recv_oct": transport.received_bytes,
             "send_oct": transport.sent_bytes,
+            "auth_mechanism": self._mechanism,
+            **transport.facts,
             "blocked_by_credit": transport.waits_for_credit,
         }
 

@@ -463,11 +463,14 @@ class Shutdown(ActorMessage):
 
 @dataclass(frozen=True, slots=True)
 class Authenticate(ActorMessage):
-    """Connection to authenticator. `peer` is the address of the other end of the socket."""
+    """Connection to authenticator. `peer` is the address of the other end of the socket.
+
+    A `password` of None stands for a certificate that was verified.
+    """
 
     reply_to: Ref
     user: str
-    password: bytes = field(repr=False)
+    password: bytes | None = field(repr=False)
     peer: str
     is_repeatable: ClassVar[bool] = True
 

@@ -6,14 +6,23 @@ from dispatchd.amqp.errors import AmqpSyntaxError, CommandInvalid
 from dispatchd.amqp.field_table import decode_table
 
 MECHANISMS = ("PLAIN", "AMQPLAIN")
+EXTERNAL = "EXTERNAL"
 
 
-def read_credentials(mechanism: str, response: bytes) -> tuple[str, bytes]:
-    """User and password in a SASL response.
+def mechanisms(certified_name: str) -> tuple[str, ...]:
+    """What is offered: EXTERNAL (RFC 4422) only to a client whose certificate has a name."""
+    return (*MECHANISMS, EXTERNAL) if certified_name else MECHANISMS
 
-    PLAIN is RFC 4616's, whose authorization identity is ignored; AMQPLAIN is a field table without its size.
+
+def read_credentials(mechanism: str, response: bytes, certified_name: str) -> tuple[str, bytes | None]:
+    """User and password in a SASL response; the password is None if a certificate has proven who it is.
+
+    PLAIN is RFC 4616's, whose authorization identity is ignored; AMQPLAIN is a field table without its size; of
+    EXTERNAL the response is ignored, as in RabbitMQ.
     Raises CommandInvalid (503) for another mechanism, and AmqpSyntaxError (502) for a response that isn't one.
     """
+    if mechanism == EXTERNAL and certified_name:
+        return certified_name, None
     if mechanism == "PLAIN":
         parts = response.split(b"\0")
         if len(parts) != 3:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dispatchd.model.flow import Outlet
 
@@ -24,6 +24,16 @@ class Transport(Protocol):
     local: tuple[str, int]
     received_bytes: int
     sent_bytes: int
+
+    @property
+    def certified_name(self) -> str:
+        """The name in the client's certificate, which was verified; "" without one."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the admin shows of how the socket is secured: `ssl`, and more if it is true."""
+        ...
 
     @property
     def waits_for_credit(self) -> bool:

@@ -23,6 +23,7 @@ from dispatchd.net.heartbeat import Heartbeat
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.amqp.encoder import Piece
+    from dispatchd.net.tls_socket import TlsSocket
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class SocketTransport:
         "sent_bytes",
     )
 
-    def __init__(self, sock: socket.socket, peer: tuple[str, int], max_message_size: int) -> None:
+    def __init__(self, sock: socket.socket | TlsSocket, peer: tuple[str, int], max_message_size: int) -> None:
         self.peer = peer
         self.local: tuple[str, int] = sock.getsockname()[:2]
         self.outlet = Outlet()
@@ -115,6 +116,16 @@ class SocketTransport:
         self._readable.start(self._read_header)
 
     # For actors
+
+    @property
+    def certified_name(self) -> str:
+        """Nobody has certified who a client without TLS is."""
+        return ""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the admin shows of how the socket is secured."""
+        return {"ssl": False}
 
     @property
     def waits_for_credit(self) -> bool:

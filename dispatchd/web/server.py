@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Protocol
 
 import gevent
 from gevent.pywsgi import LoggingLogAdapter, WSGIHandler, WSGIServer
@@ -63,10 +63,20 @@ class Handler(WSGIHandler):
             super().handle_error(t, v, tb)
 
 
-class AdminServer:
-    """Serves a WSGI application at one address; `port` 0 takes a free one."""
+class Tls(Protocol):
+    """What makes a connection one of HTTPS."""
 
-    def __init__(self, app: Any, bind: str, port: int) -> None:
+    context: Any
+
+    def wrap(self, sock: Any, **settings: Any) -> Any:
+        """The socket with TLS over it."""
+
+
+class AdminServer:
+    """Serves a WSGI application at one address, with `tls` over HTTPS; `port` 0 takes a free one."""
+
+    def __init__(self, app: Any, bind: str, port: int, tls: Tls | None = None) -> None:
+        secured = {} if tls is None else {"ssl_context": tls.context}
         self._server = WSGIServer(
             (bind, port),
             app,
@@ -75,7 +85,11 @@ class AdminServer:
             error_log=LoggingLogAdapter(logger, logging.WARNING),
             handler_class=Handler,
             environ={"SERVER_NAME": bind},  # else gevent asks DNS
+            **secured,
         )
+        if tls is not None:
+            # gevent would keep the certificate that there is now for ever.
+            setattr(self._server, "wrap_socket", tls.wrap)  # noqa: B010 - its type is that of a method
 
     @property
     def port(self) -> int:

@@ -53,6 +53,8 @@ class FakeTransport:
         self.sent_bytes = 0
         self.waits_for_credit = False
         self.is_blocked = False
+        self.certified_name = ""
+        self.facts: dict[str, Any] = {"ssl": False}
         self.taken = 0
         self.granted = 0
         self.was_overdrawn = False

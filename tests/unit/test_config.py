@@ -84,6 +84,8 @@ def test_each_option_documents_the_default_that_the_configuration_has() -> None:
     for option, default in documented.items():
         if default is None:
             assert getattr(Config(), option.field) is False
+        elif default[1] == "none":
+            assert not getattr(Config(), option.field)
         else:
             assert read_flags({option.key: default[1]}) == {option.field: getattr(Config(), option.field)}
 
