@@ -52,6 +52,7 @@ from dispatchd.web.meter import Meter
 from dispatchd.web.operations import Operations
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
+from dispatchd.web.sessions import Sessions
 from dispatchd.web.stacks import install_signal
 from dispatchd.web.topology import Topology
 from dispatchd.web.users import Users as UsersSection
@@ -139,7 +140,8 @@ class Server:
             Policies(self.system),
             Policies(self.system, of_operator=True),
         ]
-        gate = Gate(self._authenticate, self._users.find)
+        sessions = Sessions(config.persist_dir / "sessions.json" if on_disk else None)
+        gate = Gate(self._authenticate, self._users.find, sessions)
         app = make_app(self.system, gate, self._can_work, self._overview, meter, self._events, sections)
         self._admin = AdminServer(app, config.bind, config.admin_port)
         self._tls_admin: AdminServer | None = None

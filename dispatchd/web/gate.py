@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import parse_qs
 
@@ -31,10 +32,10 @@ FROM_HERE: Final = frozenset({"same-origin", "none"})
 class Gate:
     """Looks at each request before it is served. The page itself is open: it holds nothing, and has the form."""
 
-    def __init__(self, authenticate: Authenticate, find: Find) -> None:
+    def __init__(self, authenticate: Authenticate, find: Find, sessions: Sessions | None = None) -> None:
         self._authenticate = authenticate
         self._find = find
-        self._sessions = Sessions()
+        self._sessions = sessions or Sessions()
 
     def route(self, app: bottle.Bottle) -> None:
         """Say at which addresses the handlers are."""
@@ -73,7 +74,7 @@ class Gate:
     def _by_session(self, token: str | None) -> Who:
         name, seal = self._sessions.find(token)
         who = self._find(name) if name else None
-        if who is None or who.hash != seal:  # he is gone, or has another password
+        if who is None or _seal(who) != seal:  # he is gone, or has another password
             raise bottle.HTTPError(401, "Login with a name and password")
         return who
 
@@ -89,7 +90,7 @@ class Gate:
         secure = bottle.request.urlparts.scheme == "https"
         bottle.response.set_cookie(
             COOKIE,
-            self._sessions.open(who.name, who.hash),
+            self._sessions.open(who.name, _seal(who)),
             max_age=int(IDLE_SECONDS),
             path="/",
             httponly=True,
@@ -108,6 +109,11 @@ class Gate:
         """Whoever asks."""
         who = current()
         return answer_json(json.dumps({"name": who.name, "tags": who.tags}))
+
+
+def _seal(who: Who) -> str:
+    """What ends the sessions of a user when it changes."""
+    return sha256(f"{who.name}\0{who.hash}".encode()).hexdigest()
 
 
 def challenge() -> str | None:

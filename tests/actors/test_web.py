@@ -1,7 +1,9 @@
 import base64
 import gc
+import hashlib
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -36,6 +38,7 @@ from gevent.event import Event
 from dispatchd.actors.failures import QUARANTINE_FAILURES
 from dispatchd.actors.runtime import System
 from dispatchd.web import server as server_module
+from dispatchd.web.app import STATIC_FOLDER
 from dispatchd.web.auth import basic_credentials
 from dispatchd.web.encoding import TEXT_CHARACTERS, json_list, plain
 from dispatchd.web.meter import Meter
@@ -464,6 +467,30 @@ def test_the_page_and_its_files(admin: AdminServer) -> None:
         answer = ask(admin, f"/static/{name}")
         assert answer.status == 200
         assert kind in answer.headers["Content-Type"]
+
+
+def test_vendored_files_are_what_was_published() -> None:
+    folder = STATIC_FOLDER / "vendor"
+    lines = (folder / "uPlot.sha256").read_text().splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        digest, name = line.split()
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert "MIT License" in (folder / "uPlot.LICENSE").read_text()
+
+
+def test_nothing_on_the_page_comes_from_elsewhere_or_is_made_of_markup() -> None:
+    ours = [
+        path
+        for path in STATIC_FOLDER.rglob("*")
+        if path.suffix in (".js", ".html", ".css") and "vendor" not in path.parts
+    ]
+    assert len(ours) > 15
+    for path in ours:
+        text = path.read_text().replace("http://www.w3.org/2000/svg", "").replace("http://user:password@", "")
+        assert not re.search(r"https?://|innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|style=", text), (
+            path
+        )
 
 
 def test_names_of_clients_stay_text_in_json(system: System, admin: AdminServer) -> None:

@@ -1,6 +1,7 @@
 import http.client
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ def test_sessions_end_when_they_are_idle(monkeypatch: pytest.MonkeyPatch) -> Non
     now = 1000.0
 
     class Clock:
-        monotonic = staticmethod(lambda: now)
+        time = staticmethod(lambda: now)
 
     monkeypatch.setattr(sessions_module, "time", Clock)
     token = sessions.open("me", "seal")
@@ -164,3 +165,29 @@ def test_the_most_idle_session_goes_first() -> None:
     sessions.open("you", "")
     assert sessions.find(tokens[0]) == ("me", "")
     assert sessions.find(tokens[1]) == ("", "")
+
+
+def test_sessions_outlive_the_broker(tmp_path: Path) -> None:
+    path = tmp_path / "sessions.json"
+    sessions = Sessions(path)
+    token, other = sessions.open("me", "seal"), sessions.open("you", "seal")
+    sessions.close(other)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert token not in path.read_text()
+    again = Sessions(path)
+    assert again.find(token) == ("me", "seal")
+    assert again.find(other) == ("", "")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": ["me"]}', "\xff"])
+def test_sessions_that_make_no_sense_are_lost(tmp_path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "sessions.json"
+    path.write_bytes(content.encode("latin-1"))
+    assert Sessions(path).find("a") == ("", "")
+    assert "are lost" in caplog.text
+
+
+def test_sessions_that_can_not_be_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sessions = Sessions(tmp_path / "nowhere" / "sessions.json")
+    assert sessions.find(sessions.open("me", "seal")) == ("me", "seal")
+    assert "can't be kept" in caplog.text

@@ -50,3 +50,17 @@ export async function api(relative, { method = "GET", body, headers = {}, signal
   }
   throw new ApiError(answer.status, found?.reason ?? `${answer.status}`);
 }
+
+// Do this again and again while the page is looked at, until the signal is aborted. What is not answered is tried again.
+export async function keepPolling(signal, milliseconds, look) {
+  while (!signal.aborted) {
+    if (!document.hidden) {
+      try {
+        await look();
+      } catch (error) {
+        if (!signal.aborted && !(error instanceof ApiError)) throw error;
+      }
+    }
+    await new Promise((wake) => setTimeout(wake, milliseconds));
+  }
+}

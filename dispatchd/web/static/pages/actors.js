@@ -1,6 +1,6 @@
 // Every actor: as a table, as a tree, what failed, and a page for each. What can be done to one is asked for first.
 
-import { api, url } from "../api.js";
+import { api, keepPolling, url } from "../api.js";
 import { ask, toast } from "../dialog.js";
 import { address, button, card, element, facts, link, listing, renew } from "../dom.js";
 import { bytes, duration, number, rate, text, time } from "../format.js";
@@ -162,19 +162,6 @@ function spark(points) {
   return made;
 }
 
-async function keep(signal, look, milliseconds = REFRESH_MS) {
-  while (!signal.aborted) {
-    if (!document.hidden) {
-      try {
-        await look();
-      } catch (error) {
-        if (!signal.aborted && error.status === undefined) throw error;
-      }
-    }
-    await new Promise((wake) => setTimeout(wake, milliseconds));
-  }
-}
-
 function treeTab({ signal }) {
   const holder = element("div", { className: "card" });
   const open = new Set();
@@ -206,20 +193,20 @@ function treeTab({ signal }) {
     return found;
   };
   const draw = () => renew(holder, [told, [...open], [...closed], [...deeper.values()]], () => told.map((node) => branch(node, 0)));
-  keep(signal, async () => {
+  keepPolling(signal, 2 * REFRESH_MS, async () => {
     told = await api("api/actors/tree?depth=2&limit=100", { signal });
     await Promise.all([...open].filter((id) => deeper.has(id)).map(fetchBelow));
     draw();
-  }, 2 * REFRESH_MS);
+  });
   return holder;
 }
 
 function failuresTab({ signal }) {
   const holder = element("div", { className: "card" });
-  keep(signal, async () => {
+  keepPolling(signal, 2 * REFRESH_MS, async () => {
     const failures = await api("api/actors/failures?limit=200", { signal });
     renew(holder, failures, () => failureList(failures, true));
-  }, 2 * REFRESH_MS);
+  });
   return holder;
 }
 
@@ -241,7 +228,7 @@ function failureList(failures, isNamed) {
 
 function slowTab({ signal }) {
   const holder = element("div", { className: "card" });
-  keep(signal, async () => {
+  keepPolling(signal, 2 * REFRESH_MS, async () => {
     const slow = await api("api/actors/slow", { signal });
     renew(holder, slow, () => [
       listing(slow, [
@@ -251,7 +238,7 @@ function slowTab({ signal }) {
         ["Message", (each) => each.message_type],
       ], "No handler took more than 100 ms."),
     ]);
-  }, 2 * REFRESH_MS);
+  });
   return holder;
 }
 
@@ -296,7 +283,7 @@ export class ActorPage {
       element("div", { className: "masonry objects" }, ...[...this.holders].map(([title, holder]) => card(title, holder))),
     );
     this.makeTrace();
-    keep(signal, () => this.look());
+    keepPolling(signal, REFRESH_MS, () => this.look());
   }
 
   async look() {

@@ -1,6 +1,6 @@
 // The pages of one connection, channel, exchange or queue.
 
-import { api, path } from "../api.js";
+import { api, keepPolling, path } from "../api.js";
 import { Chart, spanButtons } from "../chart.js";
 import { button, card, element, facts, link, listing, renew } from "../dom.js";
 import { bytes, duration, flags, number, rate, time } from "../format.js";
@@ -259,14 +259,11 @@ export function queuePage({ live, signal, names: [vhost, name] }) {
   return page;
 }
 
-async function keepUnacked(vhost, name, holder, signal) {
-  while (!signal.aborted) {
-    if (!document.hidden) {
-      const told = await api(path("queues", vhost, name, "unacked"), { signal }).catch(() => null);
-      if (told && !signal.aborted) renew(holder, told, () => unackedListing(told));
-    }
-    await new Promise((wake) => setTimeout(wake, UNACKED_MS));
-  }
+function keepUnacked(vhost, name, holder, signal) {
+  keepPolling(signal, UNACKED_MS, async () => {
+    const told = await api(path("queues", vhost, name, "unacked"), { signal });
+    renew(holder, told, () => unackedListing(told));
+  });
 }
 
 function unackedListing({ items, total, late }) {

@@ -1,8 +1,11 @@
 // What the broker holds and how fast it moves.
 
+import { api, keepPolling } from "../api.js";
 import { Chart, spanButtons } from "../chart.js";
-import { card, element, facts, link, renew } from "../dom.js";
+import { card, element, facts, link, listing, renew } from "../dom.js";
 import { bytes, duration, number, rate, text, time } from "../format.js";
+
+const BUSIEST_MS = 2000;
 
 const TILES = [
   ["Ready", ({ totals }) => number(totals.messages_ready), "#queues?sort=messages_ready&down=1", "messages that wait in queues"],
@@ -34,6 +37,9 @@ export class Overview {
     this.persistence = element("div");
     this.resources = element("div");
     this.about = element("div");
+    this.busiest = element("div");
+    this.busiestCard = card("Busiest actors", this.busiest);
+    this.busiestCard.hidden = true; // until it is known: not everybody may see them
     this.element = element(
       "div",
       {},
@@ -43,6 +49,7 @@ export class Overview {
       element(
         "div",
         { className: "masonry" },
+        this.busiestCard,
         card("Actors", this.actors),
         card("Persistence", this.persistence),
         card("Resources", this.resources),
@@ -50,6 +57,16 @@ export class Overview {
       ),
     );
     live.listen("overview", (told) => told.error || this.update(told), signal);
+    keepPolling(signal, BUSIEST_MS, async () => {
+      const { items } = await api("api/actors?sort=busy&order=desc&limit=5", { signal });
+      this.busiestCard.hidden = false;
+      renew(this.busiest, items.map(({ id, busy_percent: busy, handled_per_second: handled }) => [id, busy, handled]), () => listing(items, [
+        ["Actor", (each) => link(`${each.kind} ${each.name || "(default)"}`, "actors", each.id)],
+        ["Busy", ({ busy_percent: busy }) => `${rate(busy)} %`, { numeric: true }],
+        ["Handled /s", ({ handled_per_second: handled }) => rate(handled), { numeric: true }],
+        ["Mailbox", ({ mailbox_depth: depth }) => number(depth), { numeric: true }],
+      ]));
+    });
   }
 
   update(told) {
