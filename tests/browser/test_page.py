@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pika
 import pytest
 from admin_fakes import ME, FakeConnection, FakeQueue, begin, connection_facts, queue_facts, serving
+from broker.admin import api
 from broker.process import BrokerProcess
 from browser.conftest import Open, Shoot
 from browser.seeing import expect_text, fact, press, row_of, toast, wait_for_tile
@@ -47,6 +48,27 @@ def test_login_and_logout(broker: BrokerProcess, open_page: Open, shoot: Shoot) 
     page.get_by_label("Password").wait_for()
     page.reload()
     page.get_by_label("Password").wait_for()
+
+
+def test_who_may_only_look(broker: BrokerProcess, open_page: Open, connect: Connect) -> None:
+    connect().channel().queue_declare("looked-at")
+    assert api(broker, "PUT", "users/viewer", {"password": "v", "tags": "management"})[0] == 201
+    everything = {"configure": "", "write": "", "read": ".*"}
+    assert api(broker, "PUT", "permissions/%2F/viewer", everything)[0] == 201
+    page = open_page(broker.admin_port, "#queues", login=False)
+    page.get_by_label("User").fill("viewer")
+    page.get_by_label("Password").fill("v")
+    page.keyboard.press("Enter")
+    row_of(page, "looked-at").get_by_role("link").click()
+    fact(page, "ready", "0")
+    expect_text(page.locator("#status"), "^live$")
+    assert not page.get_by_role("button", name="Delete…").is_visible()
+    assert not page.get_by_role("link", name="Flow").is_visible()
+    page.goto(f"http://127.0.0.1:{broker.admin_port}/#log")
+    page.get_by_text("This is for users with the tag monitoring.").wait_for()
+    page.goto(f"http://127.0.0.1:{broker.admin_port}/#overview")
+    wait_for_tile(page, "Connections", "1")
+    expect_text(page.locator("#status"), "^live$")
 
 
 def test_sections_by_keyboard(broker: BrokerProcess, open_page: Open) -> None:

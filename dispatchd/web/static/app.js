@@ -4,7 +4,8 @@ import { api } from "./api.js";
 import { button, element, link, renew } from "./dom.js";
 import { number } from "./format.js";
 import { Live } from "./live.js";
-import { ActorPage, Actors } from "./pages/actors.js";
+import { ActorPage } from "./pages/actor.js";
+import { Actors } from "./pages/actors.js";
 import { Flow } from "./pages/flow.js";
 import { List } from "./pages/lists.js";
 import { Log } from "./pages/log.js";
@@ -13,6 +14,8 @@ import { Overview } from "./pages/overview.js";
 import { Topology } from "./pages/topology.js";
 
 // name: [title, key, icon, the section itself, the page of one thing in it with so many names]
+const FOR_MONITORING = new Set(["flow", "actors", "log"]);
+const PAGES_FOR_MONITORING = new Set([...FOR_MONITORING, "connections", "channels"]);
 const SECTIONS = {
   overview: ["Overview", "o", "◎", (context) => new Overview(context)],
   connections: ["Connections", "c", "⇄", (context) => new List(context), objects.connectionPage, 1],
@@ -59,6 +62,7 @@ function say(words, mood) {
 const live = new Live(say);
 let shown = { abort: new AbortController() };
 let isLoggedIn = false;
+let isMonitoring = false;
 
 const links = new Map(
   Object.entries(SECTIONS).map(([name, [title, key, icon]]) => {
@@ -93,7 +97,9 @@ function show() {
     if (each === known) made.setAttribute("aria-current", "page");
     else made.removeAttribute("aria-current");
   }
-  const view = page && names.length === count ? page(context) : section(context);
+  const isPage = page && names.length === count;
+  const isFree = isMonitoring || !(isPage ? PAGES_FOR_MONITORING : FOR_MONITORING).has(known);
+  const view = isFree ? (isPage ? page : section)(context) : { element: element("p", { className: "empty" }, "This is for users with the tag monitoring.") };
   shown = { abort, view };
   document.title = `${names.at(-1) ?? title} · dispatchd`;
   content.replaceChildren(view.element);
@@ -160,8 +166,11 @@ function showLogin() {
 }
 
 async function begin() {
-  const { name } = await api("api/whoami");
+  const { name, tags } = await api("api/whoami");
   isLoggedIn = true;
+  isMonitoring = tags.includes("administrator") || tags.includes("monitoring");
+  document.body.classList.toggle("only-looks", !tags.includes("administrator"));
+  for (const section of FOR_MONITORING) links.get(section).hidden = !isMonitoring;
   document.body.classList.remove("out");
   side.hidden = false;
   main.replaceChildren(banner, content);

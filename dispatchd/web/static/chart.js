@@ -44,8 +44,9 @@ function clock(seconds) {
 }
 
 export class Chart {
-  // `lines` are [name in the history, title]; `show` writes a value.
-  constructor(title, lines, show, signal) {
+  // `lines` are [name in the history, title]; `show` writes a value; the scale goes up to `least` at least.
+  constructor(title, lines, show, signal, least = 4) {
+    this.least = least;
     this.lines = lines;
     this.show = show;
     this.figures = lines.map(() => element("strong", {}, "–"));
@@ -97,7 +98,7 @@ export class Chart {
       stroke: colour(COLOURS[index]),
       width: 2,
       fill: this.lines.length === 1 ? `${colour(COLOURS[index])}22` : undefined,
-      points: { show: false },
+      points: { show: (_plot, _line, first, last) => last - first < 3, size: 5 },
     }));
     this.plot = new window.uPlot(
       {
@@ -107,7 +108,7 @@ export class Chart {
         cursor: { sync: { key: "time" }, drag: { x: false, y: false }, points: { size: 7 } },
         scales: {
           x: { range: (_plot, _least, last) => [last - SECONDS[span], last] },
-          y: { range: (_plot, _least, most) => [0, Math.max(most * 1.1, 1)] },
+          y: { range: (_plot, _least, most) => [0, Math.max(most * 1.1, this.least)] },
         },
         axes: [
           { ...axis, space: 70, size: 30, values: (_plot, moments) => moments.map(clock) },

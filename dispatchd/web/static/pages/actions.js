@@ -4,7 +4,7 @@ import { api, path } from "../api.js";
 import { ask, toast } from "../dialog.js";
 import { element, facts } from "../dom.js";
 import { bytes, number, text } from "../format.js";
-import { pauseActor } from "./actors.js";
+import { pauseActor } from "./actor.js";
 
 const SHOWN_OCTETS = 50000;
 const MOVED_AT_ONCE = 10000;

@@ -2,7 +2,7 @@
 
 import { api, path } from "../api.js";
 import { ask, toast } from "../dialog.js";
-import { address, button, element } from "../dom.js";
+import { address, element } from "../dom.js";
 import { bytes, duration, flags, number, rate, text } from "../format.js";
 import { PagedTable } from "../table.js";
 

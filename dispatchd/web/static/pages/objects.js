@@ -20,7 +20,7 @@ class ObjectPage {
   constructor({ live, signal, topic, kind, name, buttons = [], charts = [], cards = [], back }) {
     this.signal = signal;
     this.state = element("span", { className: "pill" });
-    this.buttons = element("div", { className: "buttons" }, ...buttons);
+    this.buttons = element("div", { className: "buttons acts" }, ...buttons);
     this.charts = charts;
     this.cards = cards.map(([title, make]) => [element("div"), title, make]);
     this.wrong = element("p", { className: "wrong", role: "alert" });
@@ -70,7 +70,7 @@ export function connectionPage({ live, signal, names: [name] }) {
     topic: `connection:${encodeURIComponent(name)}`,
     back: ["#connections", "Connections"],
     buttons: [button("Close…", () => actions.closeConnection(name), { className: "danger" })],
-    charts: [new Chart("Bytes per second", [["recv_oct", "From the client"], ["send_oct", "To the client"]], bytes, signal)],
+    charts: [new Chart("Bytes per second", [["recv_oct", "From the client"], ["send_oct", "To the client"]], bytes, signal, 1024)],
     cards: [
       ["Connection", (row) => [{ ...row, history: 0 }, () => facts([
         ["user", row.user],

@@ -31,7 +31,7 @@ export class Overview {
     this.charts = [
       new Chart("Messages in queues", [["messages_ready", "Ready"], ["messages_unacknowledged", "Unacked"]], number, signal),
       new Chart("Messages per second", [["published", "In"], ["delivered", "Out"], ["acknowledged", "Acked"], ["redelivered", "Redelivered"]], rate, signal),
-      new Chart("Bytes per second", [["recv_oct", "From clients"], ["send_oct", "To clients"]], bytes, signal),
+      new Chart("Bytes per second", [["recv_oct", "From clients"], ["send_oct", "To clients"]], bytes, signal, 1024),
     ];
     this.actors = element("div");
     this.persistence = element("div");
@@ -61,10 +61,10 @@ export class Overview {
       const { items } = await api("api/actors?sort=busy&order=desc&limit=5", { signal });
       this.busiestCard.hidden = false;
       renew(this.busiest, items.map(({ id, busy_percent: busy, handled_per_second: handled }) => [id, busy, handled]), () => listing(items, [
-        ["Actor", (each) => link(`${each.kind} ${each.name || "(default)"}`, "actors", each.id)],
+        ["Actor", (each) => link(each.name || "(default)", "actors", each.id)],
+        ["Kind", (each) => each.kind],
         ["Busy", ({ busy_percent: busy }) => `${rate(busy)} %`, { numeric: true }],
         ["Handled /s", ({ handled_per_second: handled }) => rate(handled), { numeric: true }],
-        ["Mailbox", ({ mailbox_depth: depth }) => number(depth), { numeric: true }],
       ]));
     });
   }

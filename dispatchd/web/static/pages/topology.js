@@ -115,9 +115,31 @@ function sorted(layers, edges) {
   }
 }
 
+// Where a line passes a layer it has a place of its own there, shared by all lines from one node: none is behind a box.
+function withWays(layers, edges) {
+  const layerOf = new Map(layers.flatMap((layer, column) => layer.map(({ id }) => [id, column])));
+  const steps = [];
+  for (const edge of edges) {
+    edge.ways = [];
+    let before = edge.from;
+    for (let column = layerOf.get(edge.from) + 1; column < layerOf.get(edge.to); column += 1) {
+      const id = `way:${column}:${edge.from}`;
+      if (!layerOf.has(id)) {
+        layerOf.set(id, column);
+        layers[column].push({ id, kind: "way", name: edge.from });
+      }
+      edge.ways.push(id);
+      steps.push({ from: before, to: id });
+      before = id;
+    }
+    steps.push({ from: before, to: edge.to });
+  }
+  return steps;
+}
+
 function drawn(nodes, edges, vhost) {
   const layers = layered(nodes, edges);
-  sorted(layers, edges);
+  sorted(layers, withWays(layers, edges));
   const tallest = Math.max(...layers.map((layer) => layer.length));
   const width = (layers.length - 1) * ACROSS + WIDTH + 2 * MARGIN;
   const height = tallest * DOWN + 2 * MARGIN;
@@ -134,14 +156,24 @@ function drawn(nodes, edges, vhost) {
   return picture;
 }
 
-function line({ from, to, label, rate: speed }, places, fastest, isLabelled) {
+function line({ from, to, ways, label, rate: speed }, places, fastest, isLabelled) {
   const [x1, y1] = places.get(from);
   const [x2, y2] = places.get(to);
   const isBack = x2 <= x1;
   const start = [x1 + (isBack ? WIDTH / 2 : WIDTH), y1 + (isBack ? HEIGHT : HEIGHT / 2)];
   const end = [x2 + (isBack ? WIDTH / 2 : 0), y2 + (isBack ? HEIGHT : HEIGHT / 2)];
-  const bend = isBack ? `C${start[0]} ${start[1] + 70} ${end[0]} ${end[1] + 70}` : `C${start[0] + 70} ${start[1]} ${end[0] - 70} ${end[1]}`;
-  const drawnLine = svg("path", { d: `M${start} ${bend} ${end}`, "stroke-width": 1 + 4 * Math.sqrt(speed / fastest) * (speed > 0) });
+  let way = `M${start}`;
+  if (isBack) {
+    way += `C${start[0]} ${start[1] + 70} ${end[0]} ${end[1] + 70} ${end}`;
+  } else {
+    let [x, y] = start;
+    for (const [left, top] of ways.map((id) => places.get(id))) {
+      way += `C${x + 50} ${y} ${left - 50} ${top + HEIGHT / 2} ${left} ${top + HEIGHT / 2}h${WIDTH}`;
+      [x, y] = [left + WIDTH, top + HEIGHT / 2];
+    }
+    way += `C${x + 60} ${y} ${end[0] - 60} ${end[1]} ${end}`;
+  }
+  const drawnLine = svg("path", { d: way, "stroke-width": 1 + 4 * Math.sqrt(speed / fastest) * (speed > 0) });
   drawnLine.append(svg("title", {}, `${label || "(no key)"}${speed ? `, ${rate(speed)}/s` : ""}`));
   const group = svg("g", {}, drawnLine);
   if (isLabelled && label) group.append(svg("text", { x: end[0] - 8, y: end[1] - 5, "text-anchor": "end", class: "faint" }, cut(label, 20)));
