@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from dispatchd.model.names import printable
@@ -63,6 +64,27 @@ def _trace(api: Api, given: Given, *, tracing: bool) -> None:
     api.ask("GET", "vhosts", given.vhost)  # to define one that is not there would make it
     api.ask("PUT", "vhosts", given.vhost, body={"tracing": tracing})
 
+
+def _export(api: Api, given: Given) -> list[dict[str, Any]] | None:
+    found = api.ask("GET", "definitions", *([] if given.vhost is None else [given.vhost]))
+    text = json.dumps(found, indent=2) + "\n"
+    if given.file == "-":
+        sys.stdout.write(text)
+    else:
+        Path(given.file).write_text(text)
+    return None
+
+
+def _import(api: Api, given: Given) -> None:
+    try:
+        found = json.loads(sys.stdin.read() if given.file == "-" else Path(given.file).read_bytes())
+    except (OSError, ValueError) as error:
+        raise RemoteError(f"{given.file}: can't be read as JSON: {error}") from None
+    api.ask("POST", "definitions", *([] if given.vhost is None else [given.vhost]), body=found)
+
+
+_FILE: Final = Argument("file", "a file, or - for the standard output or input")
+_ONE_VHOST: Final = Argument("--vhost", "only what is in this vhost (default: everything)")
 
 _NAME: Final = Argument("name", "name of the vhost")
 _VHOST: Final = Argument("--vhost", "name of the vhost (default: /)", "/")
@@ -251,6 +273,13 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                 (_VHOST,),
             ),
             "off": Command("copy the messages of a vhost no more", partial(_trace, tracing=False), (_VHOST,)),
+        },
+    ),
+    "definitions": (
+        "definitions",
+        {
+            "export": Command("write all definitions to a file, in RabbitMQ's format", _export, (_FILE, _ONE_VHOST)),
+            "import": Command("add the definitions of a file", _import, (_FILE, _ONE_VHOST)),
         },
     ),
     "policy": _policies("policies", "policies", '{"max-length": 1000}'),

@@ -65,6 +65,7 @@ class Config:
     disk_free_limit: int = 50_000_000  # RabbitMQ's
     store_size_limit: int = 1 << 40
     salvage: bool = False
+    load_definitions: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -283,6 +284,12 @@ OPTIONS: Final = (
         _networks,
         "addresses or networks with commas, such as 10.0.0.0/8,192.0.2.1",
         "proxies that begin AMQP connections with a PROXY header, and are believed (default: none)",
+    ),
+    Option(
+        "load-definitions",
+        _folder,
+        "the path of a file",
+        "definitions in RabbitMQ's format, added before clients are let in (default: none)",
     ),
     Option(
         "salvage",

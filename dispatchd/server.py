@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import signal
 import sys
@@ -17,6 +18,9 @@ from dispatchd.actors.authenticator import may_log_in
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.controls import resume_all
 from dispatchd.actors.credentials import Credentials, users_of_file
+from dispatchd.actors.definitions_export import Exporter
+from dispatchd.actors.definitions_import import Importer
+from dispatchd.actors.definitions_plan import Plan, read_definitions
 from dispatchd.actors.directory import Directory
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
@@ -26,7 +30,7 @@ from dispatchd.actors.session import Limits
 from dispatchd.actors.vitals import look_at_vitals
 from dispatchd.actors.watchdog import Watchdog
 from dispatchd.amqp.errors import AmqpError
-from dispatchd.config import Config, StartError
+from dispatchd.config import Config, ConfigError, StartError
 from dispatchd.garbage import GarbageCollection
 from dispatchd.model.alarms import FAILING
 from dispatchd.model.users import User, Users
@@ -41,6 +45,7 @@ from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
 from dispatchd.web.app import Section, make_app
 from dispatchd.web.debug import DebugServer
+from dispatchd.web.definitions import Definitions
 from dispatchd.web.details import Details
 from dispatchd.web.events import Events
 from dispatchd.web.flow import Flow
@@ -89,6 +94,7 @@ class Server:
         self._started_at = time.time()
         self._users = Users(users_of_file(config.users))
         self._certificates = _certificates(config)
+        plan = _definitions(config)
         on_disk = self._store is None
         if self._store is None:
             self._store, self._scratch = _open_stores(config)
@@ -97,7 +103,7 @@ class Server:
                 self.system,
                 self._store,
                 self._scratch,
-                Credentials(self._users, config.guest_from_anywhere),
+                Credentials(self._users, config.guest_from_anywhere, makes_guest=not plan.names_users),
                 Limits(config.channel_max, config.frame_max, config.heartbeat, config.consumer_max_per_channel),
                 config.coalesce_interval,
                 watermarks=Watermarks.of(
@@ -115,6 +121,12 @@ class Server:
             ) from error
         logging.getLogger().addHandler(self._log)
         self._broker_ref = self._broker.begin()
+        importer = Importer(self._broker_ref, self._broker.authenticator, self._broker.vhosts)
+        try:
+            importer.carry_out(plan)
+        except AmqpError as error:
+            self._end_actors()
+            raise StartError(f"{config.load_definitions}: {error.text.partition(' - ')[2]}") from error
         admission = Admission(config.handshake_timeout, config.max_message_size, config.proxy_protocol_from)
         self._listener = Listener(self._broker_ref, config.bind, config.amqp_port, admission)
         self._tls_listener: Listener | None = None
@@ -137,6 +149,7 @@ class Server:
             Vhosts(self._broker_ref, self._broker.authenticator, self.system),
             UsersSection(self._broker.authenticator, directory),
             LimitsSection(self._broker.authenticator, directory, self.system),
+            Definitions(Exporter(directory, self._broker.vhosts), importer, directory),
             Policies(self.system),
             Policies(self.system, of_operator=True),
         ]
@@ -237,6 +250,9 @@ class Server:
         for server in (self._listener, self._tls_listener, self._admin, self._tls_admin, self._debug):
             if server is not None:
                 server.stop()
+        self._end_actors()
+
+    def _end_actors(self) -> None:
         for actor in list(self.system.actors.values()):
             actor.end()
         self._close_stores()
@@ -296,6 +312,20 @@ def _certificates(config: Config) -> Certificates | None:
         return Certificates(files)
     except (OSError, ValueError) as error:
         raise StartError(f"{config.tls_cert}: can't be used as the certificate: {error}") from error
+
+
+def _definitions(config: Config) -> Plan:
+    path = config.load_definitions
+    if path is None:
+        return Plan()
+    try:
+        return read_definitions(json.loads(path.read_bytes()), of_file=config.users)
+    except OSError as error:
+        raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: found no JSON ({error}), expected definitions") from error
+    except AmqpError as error:
+        raise ConfigError(f"{path}: {error.text.partition(' - ')[2]}") from error
 
 
 def _open_stores(config: Config) -> tuple[Store, Store]:

@@ -87,7 +87,7 @@ class BrokerActor(Actor):
         self._storage = Storage(self.persistence, self.scratch, persistence.pressure, resident)
         if watermarks is not None:
             MonitorActor(system, self.ref, watermarks, self._storage, partial(measure, unused=store.unused)).begin()
-        hosts: dict[str, Vhost] = {}
+        self.vhosts = hosts = dict[str, Vhost]()
         self.authenticator = AuthenticatorActor(system, self.ref, credentials, self.persistence, hosts).begin()
         self._services = Services(hosts, credentials.users, self.authenticator, limits)
         self._connections: dict[Ref, None] = {}

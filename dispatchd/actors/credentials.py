@@ -51,12 +51,13 @@ class Credentials:
     """The passwords of users, as others change them.
 
     A user called guest comes from loopback peers only, unless `guest_from_anywhere` (RabbitMQ's `loopback_users`) or
-    the configuration file is where it comes from.
+    the configuration file is where it comes from. Where there are no users at all it is made, if it `makes_guest`.
     """
 
-    def __init__(self, users: Users, guest_from_anywhere: bool) -> None:
+    def __init__(self, users: Users, guest_from_anywhere: bool, *, makes_guest: bool = True) -> None:
         self.users = users
         self._guest_from_anywhere = guest_from_anywhere
+        self._makes_guest = makes_guest
         self._key = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
         self._proven: dict[str, tuple[str, bytes]] = {}
 
@@ -71,7 +72,7 @@ class Credentials:
                 each for each in records if (each["name"], each["password_hash"]) != (BUILT_IN_USER, BUILT_IN_HASH)
             ]
         rows = self.users.restore(records, vhosts)
-        if not len(self.users):
+        if not len(self.users) and self._makes_guest:
             rows += self.users.add(built_in_user(vhosts))
         return rows
 

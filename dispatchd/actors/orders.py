@@ -98,6 +98,22 @@ class LimitVhost(Order):
 
 
 @dataclass(frozen=True, slots=True)
+class ShowVhost(Order):
+    """To the vhost: the answer is its own record."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddDefinitions(Order):
+    """To the vhost: add what is not there of these `kind` ("exchanges", "queues", "bindings"); what is there stays.
+
+    The items are as JSON has them. Denied with the first that makes no sense; those before it are added then.
+    """
+
+    kind: str
+    items: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
 class DeleteVhost(Order):
     """To the broker: delete the vhost with all that is in it, and close its connections. Denied if there is none."""
 

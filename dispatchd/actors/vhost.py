@@ -19,6 +19,7 @@ from dispatchd.actors.messages import (
     Subscribe,
 )
 from dispatchd.actors.orders import (
+    AddDefinitions,
     ClearPolicy,
     DefineVhost,
     Fulfilled,
@@ -26,6 +27,7 @@ from dispatchd.actors.orders import (
     Order,
     SetPolicy,
     ShowPolicies,
+    ShowVhost,
     VhostGone,
 )
 from dispatchd.actors.runtime import Told, receives
@@ -61,6 +63,28 @@ class VhostActor(VhostContents):
         self.answered()
         self._go_on()
 
+    @receives(ShowVhost)
+    def on_show(self, order: ShowVhost) -> None:
+        """Tell what there is to say of the vhost itself."""
+        order.fulfil(self._definition.to_record())
+
+    @receives(AddDefinitions)
+    def on_add(self, order: AddDefinitions) -> None:
+        """Add what a file of definitions has."""
+        try:
+            self._refuse_if_retiring()
+            for item in order.items:
+                change = self._add(order.kind, item)
+                self._changes += [change]
+        except AmqpError as error:
+            order.deny(error)
+            self._go_on()
+            return
+        # The vhost's own record is written once more, so that the answer comes when all is on disk.
+        self._changes += [Change((self.ref, Fulfilled(order, answer=None)), redefines=True)]
+        self.answered()
+        self._go_on()
+
     @receives(Fulfilled)
     def on_fulfilled(self, message: Fulfilled) -> None:
         """What an order changed is on disk."""
@@ -85,6 +109,18 @@ class VhostActor(VhostContents):
     def on_review_policies(self, _message: ReviewPolicies) -> None:
         """Policies have changed: some more queues and exchanges may hear of it."""
         self._governor.review()
+
+    def _add(self, kind: str, item: dict[str, Any]) -> Change:
+        change = Change()
+        if kind == "exchanges":
+            exchange = self.catalogue.add_exchange(**item)
+            change.exchanges += [exchange] if exchange is not None else []
+        elif kind == "queues":
+            queue = self.catalogue.add_queue(**item)
+            change.queues += [queue] if queue is not None else []
+        else:
+            change.binding = self.catalogue.bind(**item, connection=None)
+        return change
 
     def _carry_out(self, order: Order, carry_out: Callable[[Any], None]) -> None:
         try:

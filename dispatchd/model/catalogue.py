@@ -306,6 +306,38 @@ class Catalogue:
         destination = self._destination(kind, name)
         return [] if destination is None else list(self._to[destination].values())
 
+    # Definitions of another broker, which may have given names that clients may not give
+
+    def add_exchange(
+        self, name: str, type: str, durable: bool, auto_delete: bool, internal: bool, arguments: dict[str, Any]
+    ) -> ExchangeDefinition | None:
+        """The new exchange, or None if there is one of this name, however it was declared.
+
+        Raises CommandInvalid (503) for an unknown type and PreconditionFailed (406) for bad arguments.
+        """
+        check_exchange_type(type)
+        if name in self.exchanges:
+            return None
+        resource = self.resource(EXCHANGE, name)
+        check_exchange_arguments(resource, arguments)
+        check_deduplication_arguments(resource, arguments)
+        check_type_arguments(type, resource, arguments)
+        queue_id = self._new_queue_id() if type == DELAYED_MESSAGE else 0
+        created = ExchangeDefinition(name, type, durable, auto_delete, internal, arguments, queue_id)
+        self._add_exchange(created)
+        return created
+
+    def add_queue(
+        self, name: str, durable: bool, auto_delete: bool, arguments: dict[str, Any]
+    ) -> QueueDefinition | None:
+        """The new queue, or None if there is one of this name. Raises PreconditionFailed (406) for bad arguments."""
+        if name in self.queues:
+            return None
+        check_queue_arguments(self.resource(QUEUE, name), arguments)
+        created = QueueDefinition(name, self._new_queue_id(), durable, auto_delete, arguments)
+        self._add_queue(created)
+        return created
+
     # The store
 
     def restore_exchange(self, exchange: ExchangeDefinition) -> None:

@@ -12,12 +12,18 @@ import bottle
 
 from dispatchd.actors.orders import Order, carry_out
 from dispatchd.actors.runtime import Ref
-from dispatchd.amqp.errors import AccessRefused, AmqpError, NotAllowed, NotFound, PreconditionFailed
+from dispatchd.amqp.errors import AccessRefused, AmqpError, CommandInvalid, NotAllowed, NotFound, PreconditionFailed
 
 ORDER_SECONDS = 10.0
 MOST_DIGITS = 15
 
-_STATUS: dict[type[AmqpError], int] = {NotFound: 404, AccessRefused: 403, PreconditionFailed: 400, NotAllowed: 400}
+_STATUS: dict[type[AmqpError], int] = {
+    AccessRefused: 403,
+    CommandInvalid: 400,
+    NotAllowed: 400,
+    NotFound: 404,
+    PreconditionFailed: 400,
+}
 
 
 def name_filter(_config: str | None) -> tuple[str, Any, Any]:

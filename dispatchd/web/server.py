@@ -14,6 +14,9 @@ CONNECTIONS = 64
 REQUEST_SECONDS = 20.0
 SOCKET_SECONDS = 30.0  # longer: it matters only where a request's deadline was met and the client still does not read
 BODY_OCTETS = 64 * 1024
+DEFINITIONS = "/api/definitions"
+DEFINITIONS_OCTETS = 16 << 20
+"""The body is read when whoever sends it is known to be an administrator."""
 STOP_SECONDS = 0.5
 LIFT_DEADLINE = "dispatchd.lift_deadline"
 """Where the environment of a request has what its handler calls to serve it for longer, as a stream needs."""
@@ -44,8 +47,9 @@ class Handler(WSGIHandler):
     def read_request(self, raw_requestline: str) -> Any:
         """Read the head of a request. Raises ValueError, answered 400, for a body too large or of unknown size."""
         accepted = super().read_request(raw_requestline)
-        if self.headers.get("Transfer-Encoding") or (self.content_length or 0) > BODY_OCTETS:
-            raise ValueError(f"the body has more than {BODY_OCTETS} octets, or does not say how many")
+        most = DEFINITIONS_OCTETS if str(self.path).startswith(DEFINITIONS) else BODY_OCTETS
+        if self.headers.get("Transfer-Encoding") or (self.content_length or 0) > most:
+            raise ValueError(f"the body has more than {most} octets, or does not say how many")
         return accepted
 
     def get_environ(self) -> dict[str, Any]:

@@ -49,6 +49,7 @@ from dispatchd.actors.messages import (
 )
 from dispatchd.actors.monitor import Look, MonitorActor, Nudge, Watermarks
 from dispatchd.actors.orders import (
+    AddDefinitions,
     ClearPolicy,
     DefineVhost,
     DeleteVhost,
@@ -57,6 +58,7 @@ from dispatchd.actors.orders import (
     Peek,
     SetPolicy,
     ShowPolicies,
+    ShowVhost,
     carry_out,
 )
 from dispatchd.actors.persistence import ScratchActor
@@ -740,6 +742,32 @@ def _clear(bench: Bench, order: ClearPolicy) -> None:
         bench.order(order, bench.vhost)
     except NotFound:
         assert bench.books.world.actor(VhostActor).failures.total
+
+
+@script()
+def add_definitions(bench: Bench) -> Iterator[None]:
+    """As a file of definitions has them."""
+    books = bench.books
+    books.queue("q")
+    yield
+    exchange = {
+        "name": "x",
+        "type": "fanout",
+        "durable": True,
+        "auto_delete": False,
+        "internal": False,
+        "arguments": {},
+    }
+    queues: list[dict[str, Any]] = [
+        {"name": name, "durable": True, "auto_delete": False, "arguments": {}} for name in ("q", "r")
+    ]
+    binding = {"source": "x", "kind": "queue", "destination": "r", "routing_key": "", "arguments": {}}
+    bench.order(AddDefinitions("exchanges", [exchange]), bench.vhost)
+    bench.order(AddDefinitions("queues", queues), bench.vhost)
+    bench.order(AddDefinitions("bindings", [binding]), bench.vhost)
+    assert bench.order(ShowVhost(), bench.vhost)["name"] == "/"
+    books.publish("q", persistent=True)
+    books.confirmed()
 
 
 @script()
