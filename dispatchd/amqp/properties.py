@@ -136,6 +136,19 @@ def short_property(header: bytes, wanted: i64) -> str | None:
     return None if at < 0 else Reader(header, at, len(header)).shortstr()
 
 
+def headers_table(header: bytes) -> bytes:
+    """The property `headers` on the wire, a table, of a header that `delivery_mode` has accepted; b"" if it is absent.
+
+    Raises AmqpSyntaxError if it ends behind the header.
+    """
+    at = find_property(header, FLAG_HEADERS)
+    if at < 0:
+        return b""
+    reader = Reader(header, at, len(header))
+    reader.longstr()
+    return header[at : reader.at]
+
+
 def is_persistent(header: bytes) -> bool:
     """Whether the content header asks for delivery mode 2; False if it is malformed."""
     return delivery_mode(header) == PERSISTENT

@@ -4,10 +4,13 @@ from decimal import Decimal
 from typing import Any, Final
 
 from dispatchd.amqp.errors import AmqpSyntaxError, PreconditionFailed
+from dispatchd.amqp.field_table import read_table
 from dispatchd.amqp.message import Message
-from dispatchd.amqp.properties import decode_properties
+from dispatchd.amqp.properties import headers_table
+from dispatchd.amqp.wire_types import Reader
 from dispatchd.model.arguments import field_type
 from dispatchd.model.binding import Binding, BindingKey, Destination, canonical
+from dispatchd.model.exchanges.matched import Matched
 from dispatchd.model.exchanges.table import RoutingTable
 
 ALL: Final = "all"
@@ -87,19 +90,33 @@ class HeadersTable(RoutingTable):
     def __init__(self) -> None:
         super().__init__()
         self._patterns: dict[BindingKey, tuple[HeadersPattern, Destination]] = {}
+        self._matched = Matched()
 
     def added(self, binding: Binding) -> None:
         """Reads the binding's arguments."""
         self._patterns[binding.key] = (HeadersPattern(binding.arguments), binding.destination)
+        self._matched.forget()
 
     def removed(self, binding: Binding) -> None:
         """Forgets the binding."""
         del self._patterns[binding.key]
+        self._matched.forget()
 
     def match(self, message: Message) -> list[Destination]:
         """The destinations whose arguments fit; malformed properties count as no headers."""
         try:
-            headers = decode_properties(message.header).headers or {}
+            table = headers_table(message.header)
+        except AmqpSyntaxError:
+            table = b""
+        found = self._matched.get(table)
+        if found is None:
+            found = self._match(table)
+            self._matched.keep(table, len(table), found)
+        return found
+
+    def _match(self, table: bytes) -> list[Destination]:
+        try:
+            headers = read_table(Reader(table, 0, len(table))) if table else {}
         except AmqpSyntaxError:
             headers = {}
         compared = {name: comparable(value) for name, value in headers.items()}

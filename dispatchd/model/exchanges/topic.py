@@ -1,18 +1,9 @@
 """The topic exchange: words between dots, `*` for one word, `#` for any number of words, none included."""
 
-from typing import Final
-
-from mypy_extensions import i64
-
 from dispatchd.amqp.message import Message
 from dispatchd.model.binding import Binding, BindingKey, Destination
+from dispatchd.model.exchanges.matched import Matched
 from dispatchd.model.exchanges.table import RoutingTable
-
-CACHE_LIMIT: Final = 10_000
-"""How much the cache of results may hold: a key counts one, and so does each destination in its result.
-
-It is let go of in one go: ten times as much took 7.5 ms, this 0.2 ms. A key that is not in it costs 1 to 3 µs more.
-"""
 
 
 def split_words(key: str) -> list[str]:
@@ -122,8 +113,7 @@ class TopicTable(RoutingTable):
     def __init__(self) -> None:
         super().__init__()
         self._root = TopicNode()
-        self._matched: dict[str, list[Destination]] = {}
-        self._matched_size: i64 = 0
+        self._matched = Matched()
 
     def added(self, binding: Binding) -> None:
         """Adds the pattern's words to the trie."""
@@ -135,7 +125,7 @@ class TopicTable(RoutingTable):
                 node.put_child(word, following)
             node = following
         node.destinations[binding.key] = binding.destination
-        self._forget_matched()
+        self._matched.forget()
 
     def removed(self, binding: Binding) -> None:
         """Removes the binding, and the words of its pattern that no other pattern needs."""
@@ -150,7 +140,7 @@ class TopicTable(RoutingTable):
             if not path[position + 1].is_empty:
                 break
             path[position].put_child(words[position], None)
-        self._forget_matched()
+        self._matched.forget()
 
     def match(self, message: Message) -> list[Destination]:
         """The destinations whose pattern matches the whole key."""
@@ -161,13 +151,5 @@ class TopicTable(RoutingTable):
         search = _Search(split_words(key))
         search.visit(self._root, 1)
         found = list(search.found)
-        cost: i64 = 1 + len(found)
-        if self._matched_size + cost > CACHE_LIMIT:
-            self._forget_matched()
-        self._matched_size += cost
-        self._matched[key] = found
+        self._matched.keep(key, len(key), found)
         return found
-
-    def _forget_matched(self) -> None:
-        self._matched.clear()
-        self._matched_size = 0

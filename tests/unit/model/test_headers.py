@@ -72,6 +72,18 @@ def test_values_are_compared_as_rabbitmq_does(one: Any, another: Any, equal: boo
         assert matched({"h": another}, {"h": one}) is equal
 
 
+def test_messages_with_equal_headers_lead_to_one_list_until_bindings_change() -> None:
+    table = HeadersTable()
+    bound = bind(table, queue("q"), "", {"a": 1})
+    found = table.match(message("", {"a": 1}))
+    assert table.match(message("another key", {"a": 1})) is found
+    assert table.match(message("", {"a": 2})) == []
+    bind(table, queue("r"), "", {"a": 2})
+    assert names(table.match(message("", {"a": 2}))) == ["r"]
+    table.unbind(bound)
+    assert table.match(message("", {"a": 1})) == []
+
+
 def test_a_queue_is_matched_once_and_unbound_at_last() -> None:
     table = HeadersTable()
     q = queue("q")

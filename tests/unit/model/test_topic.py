@@ -7,7 +7,8 @@ from unit.model.routing import bind, message, names, queue
 
 from dispatchd.amqp.message import Message
 from dispatchd.model.binding import Binding
-from dispatchd.model.exchanges.topic import CACHE_LIMIT, TopicTable, split_words
+from dispatchd.model.exchanges.matched import CACHE_LIMIT
+from dispatchd.model.exchanges.topic import TopicTable, split_words
 
 
 def matches(pattern: list[str], words: list[str]) -> bool:
@@ -122,4 +123,4 @@ def test_the_cache_of_results_is_bounded() -> None:
     for number in range(CACHE_LIMIT // 2 + 10):
         sent.routing_key = f"a.{number}"
         assert table.match(sent) == [q]
-    assert 0 < len(table._matched) <= CACHE_LIMIT // 2
+    assert 0 < len(table._matched._found) <= CACHE_LIMIT // 2
