@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dispatchd import __version__, is_compiled
+from dispatchd.actor_commands import ACTOR_COMMANDS, with_verb
 from dispatchd.actors.hashing import DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS, hash_password
 from dispatchd.commands import add_commands, run
 from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         SystemExit: after --help and --version, and with status 2 when `argv` is not understood.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(with_verb(sys.argv[1:] if argv is None else argv))
     given = vars(arguments)
     try:
         match given.pop("command"):
@@ -71,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
             _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
     _add_config_file(parser)
     commands = parser.add_subparsers(title="commands", metavar="")
-    add_commands(commands, _add_place_of_data)
+    add_commands(commands, _add_place_of_data, ACTOR_COMMANDS)
     add_store_commands(commands, _add_place_of_data)
     perf = commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it")
     perf.set_defaults(command="perf")  # begun by __main__, unless options come before it

@@ -7,7 +7,7 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,22 @@ Given = argparse.Namespace
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument of a command: an option if its name begins with dashes, else a word in its place."""
+    """One argument of a command: an option if its name begins with dashes, else a word in its place.
+
+    `const` is what an option means that is given without a value; None: it needs one.
+    """
 
     name: str
     help: str
     default: str | None = None
     choices: tuple[str, ...] | None = None
+    const: str | None = None
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Let a command's parser know it."""
-        if self.name.startswith("-"):
+        if self.const is not None:
+            parser.add_argument(self.name, help=self.help, default=self.default, nargs="?", const=self.const)
+        elif self.name.startswith("-"):
             parser.add_argument(self.name, help=self.help, default=self.default, choices=self.choices)
         else:
             parser.add_argument(self.name, help=self.help, choices=self.choices)
@@ -38,10 +44,13 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """`run` asks the API, and returns rows to be shown, or None when there is nothing to show."""
+    """`run` asks the API, and returns rows to be shown as a table, text, or None when there is nothing to show.
+
+    Where JSON is asked for it may return whatever JSON can be.
+    """
 
     help: str
-    run: Callable[[Api, Given], list[dict[str, Any]] | None]
+    run: Callable[[Api, Given], Any]
     arguments: tuple[Argument, ...] = ()
     columns: tuple[str, ...] = ()
 
@@ -288,12 +297,16 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
 """By noun, then by verb."""
 
 
-def add_commands(commands: Any, add_place_of_data: Callable[[argparse.ArgumentParser], None]) -> None:
-    """Let the command line's parser (the result of `add_subparsers`) know all of them.
+def add_commands(
+    commands: Any,
+    add_place_of_data: Callable[[argparse.ArgumentParser], None],
+    more: Mapping[str, tuple[str, dict[str, Command]]],
+) -> None:
+    """Let the command line's parser (the result of `add_subparsers`) know all of them, and `more` such.
 
     `add_place_of_data` gives a command the broker's own options that say where the data are.
     """
-    for noun, (subject, verbs) in (COMMANDS | USER_COMMANDS).items():
+    for noun, (subject, verbs) in {**COMMANDS, **USER_COMMANDS, **more}.items():
         where = "of a broker, running or not" if noun in USER_COMMANDS else "of a running broker"
         parser = commands.add_parser(noun, help=f"{', '.join(verbs)} {subject} {where}", allow_abbrev=False)
         actions = parser.add_subparsers(title="actions", metavar="", required=True)
@@ -332,7 +345,9 @@ def run(given: Given, api: Api | None = None) -> str:
     rows = command.run(api or Api(given.url, given.user, given.password), given)
     if rows is None:
         return ""
-    return json.dumps(rows, indent=2) if given.json else table(command.columns, rows)
+    if given.json:
+        return json.dumps(rows, indent=2)
+    return rows if isinstance(rows, str) else table(command.columns, rows)
 
 
 def password_of_stdin() -> str:

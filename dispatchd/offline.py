@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
 
@@ -52,7 +53,9 @@ class OfflineApi(Api):
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._store.close()
 
-    def ask(self, method: str, *names: str, body: dict[str, Any] | None = None) -> Any:
+    def ask(
+        self, method: str, *names: str, body: dict[str, Any] | None = None, query: Mapping[str, str] | None = None
+    ) -> Any:
         """What `Api.ask` does, of users and permissions alone. Raises RemoteError for what would be denied."""
         if method == "GET":
             return self._look(*names)

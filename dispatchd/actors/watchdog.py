@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import gevent
 from gevent import monkey
+from gevent.hub import Hub
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.holdups import HoldUp, Who
@@ -33,6 +34,8 @@ LONG_SECONDS: Final = 1.0
 
 ON_RECEIVE: Final = Actor.on_receive.__code__
 """Where `self` is an actor and `message` what it handles."""
+
+_WAITS_FOR_EVENTS: Final = Hub.run.__code__
 
 _sleep: Final = monkey.get_original("time", "sleep")
 _get_ident: Final = monkey.get_original("threading", "get_ident")
@@ -106,16 +109,20 @@ class Watchdog:
                     self._ended(block)
                 ticks, seen, stolen, block = self._ticks, now, stolen_now, None
             elif blocked > BLOCKED_SECONDS:
+                block = block or self._see()
                 if block is None:
-                    block = self._see()
+                    continue
                 before, block.seconds = block.seconds, blocked
                 if before <= LONG_SECONDS < blocked:
                     logger.warning("the loop has been blocked for %.1f s by %s", blocked, _told(block))
 
-    def _see(self) -> HoldUp:
+    def _see(self) -> HoldUp | None:
+        """Who blocks the loop; None if it only waits for events, and the whole machine is late."""
         frame = sys._current_frames().get(self._thread_of_loop)
+        if frame is None or frame.f_code is _WAITS_FOR_EVENTS:
+            return None
         found = handled_in(frame)
-        stack = "".join(traceback.format_stack(frame)) if frame is not None else ""
+        stack = "".join(traceback.format_stack(frame))
         return HoldUp(time.time(), Who.of(*found) if found is not None else None, 0.0, stack)
 
     def _ended(self, block: HoldUp) -> None:

@@ -125,3 +125,17 @@ def test_what_was_not_let_run_is_not_blocked(system: System, worker: Worker, mon
     wait_until(lambda: worker.handled)
     gevent.sleep(0.15)
     assert system.blocks.total == 0
+
+
+def test_a_loop_that_waits_for_events_is_only_late(
+    system: System, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the machine is suspended: nobody of ours runs, and it is nobody's fault."""
+    monkeypatch.setattr(Watchdog, "_tick", lambda _: None)
+    late = Watchdog(system)
+    late.start()
+    gevent.sleep(0.5)
+    late._ticks += 1
+    gevent.sleep(0.15)
+    late.stop()
+    assert system.blocks.total == 0
