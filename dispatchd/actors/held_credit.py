@@ -26,7 +26,7 @@ kept the broker from serving them. Others are slow by themselves, and nothing is
 FAIR_PART = 0.1
 """Of what the consumers of such queues take on average: where they take less, they are slow by themselves as well."""
 SLOW_REVIEWS = 4
-"""In a row, before consumers count as slow: with three other programs on two cores a single one said so of consumers that
+"""In a row, before consumers count as slow: with three other programs on two cores a single one said so of some that
 only waited for a core, the backlog grew, and the headline was 0.55 times what it is with four."""
 LENIENT_SECONDS = (0.25, 4.0)
 """How long nothing is held back once consumers turned out to be slow: at first, and at most. Then it is tried again."""
