@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left
 from typing import Final
 
 RESOLUTION: Final = 0.1
 """Seconds between two marks."""
-MOST_MARKS: Final = 256
+MOST_MARKS: Final = 64
+_NO_TIMES: Final = array("d")
+_NO_NUMBERS: Final = array("q")
+"""Of those who have no marks yet, and perhaps never will: there may be 100,000."""
 
 
 class Ages:
@@ -20,8 +24,8 @@ class Ages:
     __slots__ = ("_next", "_numbers", "_times")
 
     def __init__(self) -> None:
-        self._times: list[float] = []
-        self._numbers: list[int] = []
+        self._times = _NO_TIMES
+        self._numbers = _NO_NUMBERS
         self._next = 0.0
 
     def note(self, number: int, now: float) -> None:
@@ -31,6 +35,8 @@ class Ages:
             return
         if self._numbers and self._numbers[-1] >= number:
             return
+        if not self._numbers:
+            self._times, self._numbers = array("d"), array("q")
         self._next = now + RESOLUTION
         self._times.append(now)
         self._numbers.append(number)

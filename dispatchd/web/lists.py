@@ -11,7 +11,7 @@ import bottle
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import json_list, plain
-from dispatchd.web.meter import METERED, Meter, figures_of
+from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.paging import Paging, field_of
 from dispatchd.web.roles import MONITORING, current, has_role, visible
 from dispatchd.web.snapshots import Row, Snapshots
@@ -19,8 +19,6 @@ from dispatchd.web.sorting import in_order
 
 KINDS: Final = {"connections": "connection", "channels": "channel", "exchanges": "exchange", "queues": "queue"}
 """Where a list is, and the kind of actor that its rows are asked of."""
-KNOWN_OUTSIDE: Final = frozenset({"name", "vhost", "message_stats", "recv_oct_details", "send_oct_details"})
-"""What a list can be sorted by without asking anybody, beside the figures."""
 
 
 class Lists:
@@ -58,7 +56,7 @@ class Lists:
         found = paging.filtered(actors, lambda actor: actor.name)
         found = in_order(found, lambda actor: (actor.name, vhost_of(actor) or "", actor.number))
         rows: list[Row]
-        if self._can_be_chosen_outside(paging):
+        if not paging.sort or not found or paging.sort[0] in self._seen(found[0]):
             if paging.sort:
                 found = paging.sorted(found, lambda actor: field_of(self._seen(actor), paging.sort))
             elif paging.is_reversed:
@@ -69,11 +67,6 @@ class Lists:
         if paging.page is None:
             return answer_json(json_list(rows))
         return answer_json(json.dumps(paging.answer(rows, len(actors), len(found)), allow_nan=False))
-
-    @staticmethod
-    def _can_be_chosen_outside(paging: Paging) -> bool:
-        first = paging.sort[0] if paging.sort else "name"
-        return first in KNOWN_OUTSIDE or any(first in (*each.counters, *each.gauges) for each in METERED.values())
 
     def _seen(self, actor: Actor) -> Row:
         return {
