@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -22,6 +23,7 @@ from dispatchd.web.roles import Forbidden
 from dispatchd.web.snapshots import Snapshots, actor_totals
 
 STATIC_FOLDER = Path(__file__).parent / "static"
+TOTALS_SECONDS = 0.3
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -60,6 +62,8 @@ class Admin:
         self._meter = meter
         self._events = events
         self._snapshots = Snapshots(system)
+        self._totals: dict[str, Any] = {}
+        self._totals_at = -math.inf
 
     def live(self) -> str:
         """Answer as long as the process answers at all."""
@@ -99,14 +103,21 @@ class Admin:
             "rates": self._meter.rates(),
             "history": self._meter.history(),
             "lag_ms": round(self._events.lag_ms, 2),
-            "actors": actor_totals(self._system),
+            "actors": self._actor_totals(),
             "resources": own["monitor"][0] if own["monitor"] else {},
             "persistence": {**(own["persistence"] or [{}])[0], **facts.get("persistence", {})},
         }
 
     def status_facts(self) -> dict[str, Any]:
         """What every page says: the alarms that are on, and the actors by state."""
-        return {"alarms": self._overview().get("alarms", []), "actors": actor_totals(self._system)}
+        return {"alarms": self._overview().get("alarms", []), "actors": self._actor_totals()}
+
+    def _actor_totals(self) -> dict[str, Any]:
+        """Of all actors, for all who ask at about the same time: with 100,000 it takes a tenth of a second."""
+        if time.monotonic() - self._totals_at > TOTALS_SECONDS:
+            self._totals = actor_totals(self._system)
+            self._totals_at = time.monotonic()
+        return self._totals
 
 
 def answer_error(error: Any) -> str:

@@ -25,6 +25,8 @@ SAMPLE_SECONDS: Final = 1.0
 LEAST_SHARE: Final = 100
 """While nobody looks, one part in so many of the time is used to keep the history."""
 LOOKED_AT_SHARE: Final = 20
+PAUSES: Final = 4
+"""From one look to the next it takes so many times what the look took, with all that others did meanwhile."""
 HEARTBEAT_SECONDS: Final = 15.0
 """A client that is gone is noticed when something is sent to it."""
 MOST_STREAMS: Final = 32
@@ -168,7 +170,8 @@ class Events:
             except Exception:
                 logger.exception("the figures of the admin could not be gathered")
             share = LOOKED_AT_SHARE if self._streams else LEAST_SHARE
-            self._wait(began + max(SAMPLE_SECONDS, share * self._meter.cost))
+            took = time.monotonic() - began
+            self._wait(began + max(SAMPLE_SECONDS, share * self._meter.cost, PAUSES * took))
 
     def _wait(self, until: float) -> None:
         """A newcomer is told at once what others know."""

@@ -25,6 +25,7 @@ from dispatchd.web.snapshots import Row, Snapshots
 LOOKED_AT: Final = 200
 """Messages of one mailbox: what waits longest is in front."""
 SHOWN: Final = 200
+BEHIND_SECONDS: Final = 0.1
 
 Channels = Counter[str]
 """Publishings by the name of the channel that they come from."""
@@ -48,7 +49,7 @@ class Flow:
 
         `alarms` block whoever publishes. `connections` are those that are blocked by them, will be with their next
         publish, or have no publish credit left; `waits_for` is where what they have published is. `queues` keep credit
-        back so that their consumers can keep up. `actors` are paused or in quarantine, or have messages that wait.
+        back so that their consumers can keep up. `actors` are paused or in quarantine, or are behind.
         """
         connections, holding, behind = self._look()
         places: dict[str, list[Row]] = defaultdict(list)
@@ -57,12 +58,13 @@ class Flow:
         for actor in self._system.actors.values():
             if isinstance(actor, PersistenceActor) and actor.pressure.held:
                 self._add(places, actor, "the disk is behind", _by_channel(actor.pressure.held))
+        channels = self._channels_of(connections[:SHOWN])
         queues = self._inspections.of(holding)
         for actor, row in zip(holding, queues, strict=False):
             self._add(places, actor, "it lets its consumers catch up", Counter(row.get("held_publishings", {})))
         return {
             "alarms": self._alarms(),
-            "connections": [self._connection_row(actor, places) for actor in connections[:SHOWN]],
+            "connections": [_connection_row(actor, channels[actor.number], places) for actor in connections[:SHOWN]],
             "queues": queues,
             "actors": [_actor_row(actor) for actor in behind[:SHOWN]],
         }
@@ -79,7 +81,7 @@ class Flow:
                     connections.append(actor)
                 if figures.get("holds_credit") and len(holding) < SHOWN:
                     holding.append(actor)
-            if actor.state in (PAUSED, QUARANTINED) or len(actor.actor_inbox):
+            if actor.state in (PAUSED, QUARANTINED) or actor.actor_inbox.oldest_age() > BEHIND_SECONDS:
                 behind.append(actor)
             if number % ACTORS_PER_TURN == 0:
                 gevent.sleep(0)
@@ -92,19 +94,25 @@ class Flow:
             place = {"id": actor.number, "kind": actor.kind, "name": actor.name, "vhost": vhost_of(actor)}
             places[channel].append({**place, "why": why, "state": actor.state, "publishings": count})
 
-    def _connection_row(self, actor: Actor, places: dict[str, list[Row]]) -> Row:
-        figures = figures_of(actor) or {}
-        names = [
-            each.name
-            for each in self._system.actors.values()
-            if each.kind == "channel" and each.parent_number == actor.number
-        ]
-        return {
-            "id": actor.number,
-            "name": actor.name,
-            **{key: figures.get(key) for key in ("user", "vhost", "state", "blocked_by_credit", "user_provided_name")},
-            "waits_for": [{**place, "channel": name} for name in names for place in places.get(name, ())],
-        }
+    def _channels_of(self, connections: list[Actor]) -> dict[int, list[str]]:
+        """The names of their channels, by the number of the connection."""
+        found: dict[int, list[str]] = {actor.number: [] for actor in connections}
+        for number, actor in enumerate(list(self._system.actors.values()), start=1):
+            if actor.kind == "channel" and actor.parent_number in found:
+                found[actor.parent_number].append(actor.name)
+            if number % ACTORS_PER_TURN == 0:
+                gevent.sleep(0)
+        return found
+
+
+def _connection_row(actor: Actor, channels: list[str], places: dict[str, list[Row]]) -> Row:
+    figures = figures_of(actor) or {}
+    return {
+        "id": actor.number,
+        "name": actor.name,
+        **{key: figures.get(key) for key in ("user", "vhost", "state", "blocked_by_credit", "user_provided_name")},
+        "waits_for": [{**place, "channel": name} for name in channels for place in places.get(name, ())],
+    }
 
 
 def publishings_in(actor: Actor) -> Channels:

@@ -297,6 +297,26 @@ def test_close_a_connection_with_a_reason(broker: BrokerProcess, open_page: Open
     toast(page, "is closed")
 
 
+def test_columns_are_chosen_and_rows_reached_by_keyboard(
+    broker: BrokerProcess, open_page: Open, connect: Connect
+) -> None:
+    channel = connect().channel()
+    for number in range(3):
+        channel.queue_declare(f"row {number}")
+    page = open_page(broker.admin_port, "#queues?name=row")
+    row_of(page, "row 0").wait_for()
+    page.get_by_text("Columns").click()
+    page.get_by_label("Consumers").uncheck()
+    page.reload()
+    row_of(page, "row 0").get_by_role("link").focus()
+    assert page.get_by_role("columnheader", name="Consumers").count() == 0
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    page.keyboard.press("Enter")
+    expect_text(page.locator("h1"), "row 1$")
+
+
 # --- Names
 
 

@@ -22,7 +22,7 @@ export class Flow {
         card("Alarms", this.alarms),
         card("Connections that have to wait", this.connections),
         card("Queues that hold publishers back", this.queues),
-        card("Actors with messages that wait", this.actors),
+        card("Actors that are held, or behind", this.actors),
       ),
     );
     live.listen("flow", (told) => told.error || this.update(told), signal);
