@@ -190,6 +190,17 @@ def _clear_topic_permission(api: Api, given: Given) -> None:
     api.ask("DELETE", "topic-permissions", given.vhost, given.name, *exchange)
 
 
+def _limit(path: str, api: Api, given: Given) -> None:
+    if given.value == "none":
+        api.ask("DELETE", path, given.name, given.limit)
+    else:
+        api.ask("PUT", path, given.name, given.limit, body={"value": given.value})
+
+
+_LIMIT: Final = (
+    Argument("limit", "such as max-connections"),
+    Argument("value", "how many there may be, or none for no limit"),
+)
 _USER: Final = Argument("name", "name of the user")
 _WRITE: Final = Argument("write", "likewise, to bind or publish to")
 _READ: Final = Argument("read", "likewise, to consume from or bind from")
@@ -206,6 +217,11 @@ USER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
             ),
             "delete": Command("delete a user and close its connections", _delete_user, (_USER,)),
             "set-password": Command("give a user another password, as with add", _set_password, (_USER,)),
+            "limit": Command(
+                "limit the connections (max-connections) or channels (max-channels) of a user",
+                partial(_limit, "user-limits"),
+                (_USER, *_LIMIT),
+            ),
             "tags": Command("give a user these tags", _set_tags, (_USER, Argument("tags", 'words with commas, or ""'))),
         },
     ),
@@ -271,6 +287,11 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                 (_NAME, Argument("--description", "what it is for"), Argument("--tags", "words with commas")),
             ),
             "delete": Command("delete a vhost with everything in it", _delete_vhost, (_NAME,)),
+            "limit": Command(
+                "limit the connections (max-connections), queues (max-queues) or bindings (max-bindings) of a vhost",
+                partial(_limit, "vhost-limits"),
+                (_NAME, *_LIMIT),
+            ),
         },
     ),
     "trace": (

@@ -8,6 +8,7 @@ from typing import Any
 
 from dispatchd.actors.credentials import users_of_file
 from dispatchd.actors.directory import Directory
+from dispatchd.actors.limit_requests import user_limit_order
 from dispatchd.actors.user_orders import (
     ClearPermission,
     ClearTopicPermission,
@@ -96,6 +97,10 @@ def _order(method: str, names: tuple[str, ...], body: dict[str, Any]) -> UserOrd
             return ClearPermission(name, vhost)
         case "PUT", ("topic-permissions", vhost, name):
             return topic_permission_order(name, vhost, body)
+        case "PUT", ("user-limits", name, limit):
+            return user_limit_order(name, limit, body["value"])
+        case "DELETE", ("user-limits", name, limit):
+            return user_limit_order(name, limit, None)
         case "DELETE", ("topic-permissions", vhost, name, *exchange):
             return ClearTopicPermission(name, vhost, exchange[0] if exchange else None)
     raise ValueError(f"{method} {'/'.join(names)} is not about users")

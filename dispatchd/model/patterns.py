@@ -46,6 +46,10 @@ class Pattern:
         """Whether it is found in this name."""
         return self._compiled.search(name.encode()) is not None
 
+    def found_in(self, octets: bytes) -> bool:
+        """Likewise, in the octets of a name."""
+        return self._compiled.search(octets) is not None
+
 
 def _said_by(error: Exception) -> str:
     said = error.args[0] if error.args else error

@@ -9,6 +9,7 @@ import re
 from typing import Any, Final
 
 from dispatchd.model.binding import EXCHANGE, QUEUE, Kind
+from dispatchd.model.patterns import Pattern, PatternError
 
 Number = int | float
 Record = dict[str, Any]
@@ -66,6 +67,7 @@ class Policy:
     """One policy, which never changes: another one takes its place. `policy_checks` sees that it makes sense.
 
     `pattern` is a regular expression that is looked for anywhere in a name; both are taken as octets, as RabbitMQ does.
+    What RE2 does not know (look-around, and the like) Python's own engine looks for, whose time nothing bounds.
     """
 
     def __init__(self, name: str, pattern: str, apply_to: str, priority: Number, definition: dict[str, Any]) -> None:
@@ -74,14 +76,23 @@ class Policy:
         self.apply_to = apply_to
         self.priority: Number = priority
         self.definition = definition
-        self._pattern: re.Pattern[bytes] = re.compile(pattern.encode())
+        self._bounded: Pattern | None = None
+        self._unbounded: re.Pattern[bytes] | None = None
+        try:
+            self._bounded = Pattern(pattern)
+        except PatternError:
+            self._unbounded = re.compile(pattern.encode())
         self._kinds: list[Kind] = list(APPLY_TO[apply_to])
         if not NOT_OF_CLASSIC_QUEUES.isdisjoint(definition) and QUEUE in self._kinds:
             self._kinds.remove(QUEUE)
 
     def matches(self, kind: Kind, name: bytes) -> bool:
         """Whether it is for a queue, or an exchange, of this name."""
-        return kind in self._kinds and self._pattern.search(name) is not None
+        if kind not in self._kinds:
+            return False
+        if self._bounded is not None:
+            return self._bounded.found_in(name)
+        return self._unbounded is not None and self._unbounded.search(name) is not None
 
     def to_record(self) -> Record:
         """The policy as JSON has it."""

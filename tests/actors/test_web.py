@@ -115,7 +115,8 @@ def test_the_authenticator_gets_user_password_and_peer(system: System) -> None:
         return ME
 
     with serving(system, authenticate) as server:
-        assert ask(server, "/api/actors", headers=login("zoë", "pass:wörd")).status == 200
+        claims = {"X-Forwarded-For": "192.0.2.1", "X-Real-IP": "192.0.2.1", "Forwarded": "for=192.0.2.1"}
+        assert ask(server, "/api/actors", headers=login("zoë", "pass:wörd") | claims).status == 200
     assert seen == [("zoë", "pass:wörd".encode(), "127.0.0.1")]
 
 
