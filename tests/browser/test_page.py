@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pika
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 Connect = Callable[..., "BlockingConnection"]
 
 EVIL = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
-SECTIONS = ["overview", "connections", "channels", "exchanges", "queues", "topology", "flow", "actors", "log"]
+SECTIONS = ["overview", "connections", "channels", "exchanges", "queues", "topology", "flow", "actors", "log", "admin"]
 
 
 # --- The frame
@@ -115,7 +116,7 @@ def test_on_a_phone_nothing_is_wider_than_it(
     page.get_by_role("heading", name="Overview").wait_for()
     for section in SECTIONS:
         page.goto(f"http://127.0.0.1:{broker.admin_port}/#{section}")
-        page.locator(".tile, .rows tbody a, .picture rect, .sentence, .log div").first.wait_for()
+        page.locator(".tile, .rows tbody a, .picture rect, .sentence, .log div, .listing tbody tr").first.wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, section
         shoot(page, f"phone-{section}")
 
@@ -315,6 +316,58 @@ def test_columns_are_chosen_and_rows_reached_by_keyboard(
     page.keyboard.press("k")
     page.keyboard.press("Enter")
     expect_text(page.locator("h1"), "row 1$")
+
+
+def test_users_vhosts_and_policies(
+    broker: BrokerProcess, open_page: Open, shoot: Shoot, connect: Connect, tmp_path: Path
+) -> None:
+    page = open_page(broker.admin_port, "#admin")
+    press(page, "Add a vhost…")
+    page.get_by_label("Name").fill("shop/1")
+    press(page, "Add")
+    toast(page, "shop/1 is added")
+    press(page, "Add a user…")
+    page.get_by_label("Name").fill("clerk")
+    page.get_by_label("Password").fill("secret")
+    page.get_by_label("monitoring").check()
+    press(page, "Add")
+    toast(page, "clerk is added")
+    row = page.locator("tr").filter(has=page.get_by_role("cell", name="clerk", exact=True))
+    row.get_by_role("button", name="Permissions…").click()
+    page.get_by_label("Vhost").select_option("shop/1")
+    page.get_by_label("Configure").fill("")
+    page.get_by_label("Write").fill("^orders")
+    press(page, "Set")
+    expect_text(row, r"monitoring.*shop/1: nothing · \^orders · \.\*")
+    assert api(broker, "GET", "whoami", None, "clerk", "secret") == (200, {"name": "clerk", "tags": ["monitoring"]})
+    press(page, "Add a policy…")
+    page.get_by_label("Name", exact=True).fill("short")
+    page.get_by_label("Names that match").fill("^governed")
+    page.get_by_label("Definition (JSON)").fill('{"max-length": 2, "nonsense": 1}')
+    press(page, "Add")
+    expect_text(page.locator("dialog .wrong"), "nonsense")
+    page.get_by_label("Definition (JSON)").fill('{"max-length": 2}')
+    press(page, "Add")
+    toast(page, "short is in force")
+    channel = connect().channel()
+    channel.queue_declare("governed")
+    for _ in range(5):
+        channel.basic_publish("", "governed", b"x")
+    assert channel.queue_declare("governed", passive=True).method.message_count == 2
+    shoot(page, "admin")
+    with page.expect_download() as download:
+        page.get_by_text("Download all definitions").click()
+    kept = tmp_path / "definitions.json"
+    download.value.save_as(kept)
+    row.get_by_role("button", name="Delete…").click()
+    page.get_by_label("Type the name").fill("clerk")
+    press(page, "Delete")
+    toast(page, "clerk is deleted")
+    row.wait_for(state="detached")
+    page.locator("input[type=file]").set_input_files(kept)
+    press(page, "Load")
+    toast(page, "definitions.json is loaded")
+    row.wait_for()
 
 
 # --- Names

@@ -6,6 +6,7 @@ import { number } from "./format.js";
 import { Live } from "./live.js";
 import { ActorPage } from "./pages/actor.js";
 import { Actors } from "./pages/actors.js";
+import { Admin } from "./pages/admin.js";
 import { Flow } from "./pages/flow.js";
 import { List } from "./pages/lists.js";
 import { Log } from "./pages/log.js";
@@ -16,6 +17,7 @@ import { Topology } from "./pages/topology.js";
 // name: [title, key, icon, the section itself, the page of one thing in it with so many names]
 const FOR_MONITORING = new Set(["flow", "actors", "log"]);
 const PAGES_FOR_MONITORING = new Set([...FOR_MONITORING, "connections", "channels"]);
+const FOR_ADMINISTRATORS = new Set(["admin"]);
 const SECTIONS = {
   overview: ["Overview", "o", "◎", (context) => new Overview(context)],
   connections: ["Connections", "c", "⇄", (context) => new List(context), objects.connectionPage, 1],
@@ -26,6 +28,7 @@ const SECTIONS = {
   flow: ["Flow", "f", "⇶", (context) => new Flow(context)],
   actors: ["Actors", "a", "●", (context) => new Actors(context), (context) => new ActorPage(context), 1],
   log: ["Log", "l", "≡", (context) => new Log(context)],
+  admin: ["Admin", "m", "⚙", (context) => new Admin(context)],
 };
 
 const main = document.getElementById("main");
@@ -63,6 +66,7 @@ const live = new Live(say);
 let shown = { abort: new AbortController() };
 let isLoggedIn = false;
 let isMonitoring = false;
+let isAdministrator = false;
 
 const links = new Map(
   Object.entries(SECTIONS).map(([name, [title, key, icon]]) => {
@@ -98,12 +102,18 @@ function show() {
     else made.removeAttribute("aria-current");
   }
   const isPage = page && names.length === count;
-  const isFree = isMonitoring || !(isPage ? PAGES_FOR_MONITORING : FOR_MONITORING).has(known);
-  const view = isFree ? (isPage ? page : section)(context) : { element: element("p", { className: "empty" }, "This is for users with the tag monitoring.") };
+  const needed = neededTag(known, isPage);
+  const view = needed ? { element: element("p", { className: "empty" }, `This is for users with the tag ${needed}.`) } : (isPage ? page : section)(context);
   shown = { abort, view };
   document.title = `${names.at(-1) ?? title} · dispatchd`;
   content.replaceChildren(view.element);
   main.scrollTop = 0;
+}
+
+// The tag that somebody lacks who may not see this.
+function neededTag(section, isPage) {
+  if (FOR_ADMINISTRATORS.has(section) && !isAdministrator) return "administrator";
+  return (isPage ? PAGES_FOR_MONITORING : FOR_MONITORING).has(section) && !isMonitoring ? "monitoring" : "";
 }
 
 // --- What is not as it should be, on every page
@@ -168,9 +178,10 @@ function showLogin() {
 async function begin() {
   const { name, tags } = await api("api/whoami");
   isLoggedIn = true;
-  isMonitoring = tags.includes("administrator") || tags.includes("monitoring");
-  document.body.classList.toggle("only-looks", !tags.includes("administrator"));
-  for (const section of FOR_MONITORING) links.get(section).hidden = !isMonitoring;
+  isAdministrator = tags.includes("administrator");
+  isMonitoring = isAdministrator || tags.includes("monitoring");
+  document.body.classList.toggle("only-looks", !isAdministrator);
+  for (const [section, made] of links) made.hidden = neededTag(section, false) !== "";
   document.body.classList.remove("out");
   side.hidden = false;
   main.replaceChildren(banner, content);

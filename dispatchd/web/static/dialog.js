@@ -69,7 +69,7 @@ function makeInput({ type = "text", value = "", choices, required = false, place
   }
   if (type === "area") return element("textarea", { value, rows: 5, spellcheck: false, placeholder, required });
   if (type === "checkbox") return element("input", { type, checked: Boolean(value) });
-  const made = element("input", { type, value, required, placeholder, autocomplete: "off", spellcheck: false });
+  const made = element("input", { type, value, required, placeholder, autocomplete: type === "password" ? "new-password" : "off", spellcheck: false });
   if (min !== undefined) made.min = min;
   return made;
 }

@@ -37,7 +37,7 @@ const COLUMNS = [
 
 export class Actors {
   constructor(context) {
-    const { state } = context;
+    const { state, live, signal } = context;
     const tabs = [["", "Table"], ["tree", "Tree"], ["failures", "Failures"], ["slow", "Slow handlers"]];
     const buttons = tabs.map(([name, title]) =>
       button(title, () => {
@@ -47,10 +47,14 @@ export class Actors {
     const tab = state.get("tab") ?? "";
     buttons.forEach((each, index) => each.setAttribute("aria-pressed", tabs[index][0] === tab));
     const made = { tree: treeTab, failures: failuresTab, slow: slowTab }[tab] ?? tableTab;
+    const note = element("span", { className: "count", title: "how late the loop was the last time that it was looked at: what everybody waits" });
+    live.listen("status", ({ lag_ms: lag, actors = {} }) => {
+      note.textContent = `Loop lag ${duration(lag)} · ${number(actors.slow_handlers ?? 0)} slow handlers so far`;
+    }, signal);
     this.element = element(
       "div",
       {},
-      element("div", { className: "heading" }, element("h1", {}, "Actors"), element("div", { className: "segmented", role: "group", label: "View" }, ...buttons)),
+      element("div", { className: "heading" }, element("h1", {}, "Actors"), element("div", { className: "segmented", role: "group", label: "View" }, ...buttons), element("span", { className: "grow" }), note),
       made(context),
     );
   }
