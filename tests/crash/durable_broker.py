@@ -59,7 +59,7 @@ class DurableBroker(BrokerProcess):
     def api(self, what: str) -> list[dict[str, Any]]:
         """Rows of the admin."""
         found = self.ask(what)
-        return list(found if isinstance(found, list) else found[what])
+        return list(found if isinstance(found, list) else found["items"])
 
     def stored(self) -> int:
         """How many entries are on disk."""
