@@ -36,6 +36,7 @@ from dispatchd.actors.messages import (
     Stage,
     TransactionCommitted,
 )
+from dispatchd.actors.native_thread import NativeThread
 from dispatchd.actors.pressure import Pressure
 from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
 from dispatchd.model.alarms import FAILING, SCRATCH, STORE
@@ -59,6 +60,12 @@ ENTRIES_ENCODED_AT_ONCE = 500
 """The rest of a batch is encoded by the thread that writes it, so many at a time, and the loop goes on in between. Of a
 million messages from one flood 250,000 came together while one commit was slow: that took 260 ms, and to free the rows
 44 ms."""
+
+LARGE = 200
+"""Entries in a batch that comes no sooner than so long after the one before, also if somebody waits for it."""
+SECONDS_BETWEEN_LARGE = 0.0015
+"""Most of what is consumed at once is acknowledged by then, and never written: with a window of 500 that saves a
+quarter of the CPU time. A window of 200 still leaves more to be had than the loop can do."""
 
 REMOVED_AT_ONCE = 1000
 """From a full store. It takes room to make room: with none left for so many, half as many are tried, and so on."""
@@ -111,7 +118,7 @@ class PersistenceActor(Actor):
         self._broker = parent
         self._store = store
         self._coalesce_seconds = coalesce_seconds
-        self._thread = ThreadPool(1)
+        self._thread = NativeThread()
         self._reading_thread = ThreadPool(1)
         self._journal = journal
         self._waiting: list[Publishing] = []
@@ -265,9 +272,18 @@ class PersistenceActor(Actor):
             return
         if self._is_urgent():
             self._commit_is_due = True
-            self.ref.tell(CommitDue())
+            self._go_soon()
         elif self._timer is None and not self._journal.is_empty():
             self._timer = gevent.spawn_later(self._coalesce_seconds, self.ref.tell, CommitDue())
+
+    def _go_soon(self) -> None:
+        early = self._commit_started + SECONDS_BETWEEN_LARGE - time.perf_counter()
+        if early > 0 and self._journal.live_adds() > LARGE:
+            if self._timer is not None:
+                self._timer.kill(block=False)
+            self._timer = gevent.spawn_later(early, self.ref.tell, CommitDue())
+        else:
+            self.ref.tell(CommitDue())
 
     def _is_urgent(self) -> bool:
         return (
@@ -435,8 +451,8 @@ class PersistenceActor(Actor):
 
     def on_stop(self) -> None:
         """The threads end when they are done with what they are doing."""
-        for thread in (self._thread, self._reading_thread):
-            gevent.spawn(thread.kill)
+        self._thread.end()
+        gevent.spawn(self._reading_thread.kill)
 
     def quarantined(self, reason: str) -> None:
         """What is published is refused now, so nobody needs to wait."""

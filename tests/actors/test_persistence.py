@@ -8,9 +8,8 @@ from typing import Any
 import gevent
 import pytest
 from actors.harness import WAIT_SECONDS, Listener, failing, make_fail, settle, wait_until
-from gevent.threadpool import ThreadPool
 
-from dispatchd.actors import persistence, pressure
+from dispatchd.actors import native_thread, persistence, pressure
 from dispatchd.actors.messages import (
     Add,
     AlarmEnded,
@@ -220,6 +219,27 @@ def test_many_entries_go_without_waiting(start: Start, store: GatedStore, monkey
     add(actor, None, 6)
     wait_until(lambda: store.batches)
     assert store.positions() == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_large_batch_waits_for_acks_even_if_somebody_waits_for_it(
+    start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "LARGE", 3)
+    monkeypatch.setattr(persistence, "SECONDS_BETWEEN_LARGE", A_MINUTE)
+    actor = start()
+    add(actor, channel, 1)
+    wait_until(lambda: confirmed(channel) == [1])
+    add(actor, channel, 2, 3, 4)
+    wait_until(lambda: confirmed(channel) == [1, 2, 3, 4])
+    held = add(actor, channel, 5, 6, 7, 8)
+    settle(actor.system)
+    assert store.begun == 2
+    actor.ref.tell(Delete(QUEUE, held[:2]))
+    monkeypatch.setattr(persistence, "SECONDS_BETWEEN_LARGE", 0.0)
+    add(actor, channel, 9)
+    actor.restarted()
+    wait_until(lambda: confirmed(channel)[4:] == [5, 6, 7, 8, 9])
+    assert store.positions() == [1, 2, 3, 4, 7, 8, 9]
 
 
 def test_a_large_batch_is_encoded_little_by_little(
@@ -648,24 +668,17 @@ def test_a_failure_when_the_interval_is_over_loses_nothing(start: Start, store: 
         wait_until(lambda: store.positions() == [1])
 
 
-class UnwillingPool:
-    """Has no thread to give for the first call."""
+def test_a_thread_that_can_not_be_started(
+    start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = native_thread._start_new_thread
 
-    def __init__(self, pool: ThreadPool) -> None:
-        self._pool = pool
-        self._has_refused = False
+    def refuse_once(*_: object) -> None:
+        monkeypatch.setattr(native_thread, "_start_new_thread", real)
+        raise RuntimeError("can't start new thread")
 
-    def spawn(self, *call: Any) -> Any:
-        if not self._has_refused:
-            self._has_refused = True
-            raise RuntimeError("can't start new thread")
-        return self._pool.spawn(*call)
-
-
-def test_a_thread_that_can_not_be_started(start: Start, store: GatedStore, channel: Listener) -> None:
+    monkeypatch.setattr(native_thread, "_start_new_thread", refuse_once)
     actor = start()
-    pool: Any = UnwillingPool(actor._thread)
-    actor._thread = pool
     add(actor, channel, 1)
     wait_until(lambda: channel.told)
     assert (confirmed(channel), store.positions()) == ([1], [1])
