@@ -29,6 +29,9 @@ from dispatchd.web.roles import current
 from dispatchd.web.snapshots import Row, Snapshots
 
 ACTORS_PER_TURN: Final = 250
+ROWS_PER_TURN: Final = 25
+BREATH_SECONDS: Final = 0.0001
+"""Sockets have a turn only when the loop waits for something: `sleep(0)` lets other greenlets run, up to 50 times."""
 SHOWN_ACTORS: Final = 100
 MOST_ACTORS: Final = 1000
 SHOWN_MESSAGES: Final = 20
@@ -150,7 +153,11 @@ class Actors:
             "limit": limit,
             "kinds": dict(by_kind),
             "states": {state: by_state[state] for state in vitals.STATES},
-            "items": [row_of(actor) for _, _, actor in first[offset:]],
+            "items": [
+                row_of(actor)
+                for some in _in_turns((actor for _, _, actor in first[offset:]), ROWS_PER_TURN)
+                for actor in some
+            ],
         }
 
     def show(self, number: int) -> str:
@@ -294,9 +301,9 @@ def _filter(kinds: set[str], states: set[str], name: str) -> Callable[[Actor, st
     return is_wanted
 
 
-def _in_turns(actors: Iterable[Actor]) -> Iterator[list[Actor]]:
-    """As they were at the beginning, some at a time; others run in between."""
+def _in_turns(actors: Iterable[Actor], at_once: int = ACTORS_PER_TURN) -> Iterator[list[Actor]]:
+    """As they were at the beginning, some at a time; everybody else has a turn in between."""
     left = iter(list(actors))
-    while some := list(islice(left, ACTORS_PER_TURN)):
+    while some := list(islice(left, at_once)):
         yield some
-        gevent.sleep(0)
+        gevent.sleep(BREATH_SECONDS)
