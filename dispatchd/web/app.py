@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol
 
 import bottle
@@ -15,6 +15,7 @@ from dispatchd.actors.runtime import System
 from dispatchd.web.answers import answer_json, answer_text
 from dispatchd.web.encoding import plain
 from dispatchd.web.events import Events
+from dispatchd.web.files import Files
 from dispatchd.web.gate import Gate, challenge
 from dispatchd.web.lists import Lists
 from dispatchd.web.meter import Meter
@@ -22,7 +23,6 @@ from dispatchd.web.requests import name_filter
 from dispatchd.web.roles import Forbidden
 from dispatchd.web.snapshots import Snapshots, actor_totals
 
-STATIC_FOLDER = Path(__file__).parent / "static"
 TOTALS_SECONDS = 0.3
 
 SECURITY_HEADERS = {
@@ -75,14 +75,6 @@ class Admin:
             return answer_text("ok")
         bottle.response.status = 503
         return answer_text("not ready")
-
-    def page(self) -> Any:
-        """Send the page."""
-        return self.static("index.html")
-
-    def static(self, name: str) -> Any:
-        """Send a file that the page needs."""
-        return bottle.static_file(name, root=str(STATIC_FOLDER), headers={"Cache-Control": "no-cache"})
 
     def overview(self) -> str:
         """See `overview_facts`."""
@@ -173,8 +165,9 @@ def make_app(
     app.add_hook("after_request", add_security_headers)
     app.get("/livez", callback=admin.live)
     app.get("/readyz", callback=admin.ready)
-    app.get("/", callback=admin.page)
-    app.get("/static/<name:path>", callback=admin.static)
+    files = Files()
+    app.get("/", callback=partial(files.send, "index.html"))
+    app.get("/static/<name:path>", callback=files.send)
     app.get("/api/overview", callback=admin.overview)
     events.offer("overview", admin.overview_facts)
     events.offer("status", admin.status_facts)

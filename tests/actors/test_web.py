@@ -1,14 +1,18 @@
 import base64
 import gc
+import gzip
 import hashlib
 import http.client
 import json
+import os
 import re
 import socket
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import bottle
 import gevent
 import pytest
 from actors.harness import settle
@@ -38,9 +42,9 @@ from gevent.event import Event
 from dispatchd.actors.failures import QUARANTINE_FAILURES
 from dispatchd.actors.runtime import System
 from dispatchd.web import server as server_module
-from dispatchd.web.app import STATIC_FOLDER
 from dispatchd.web.auth import basic_credentials
 from dispatchd.web.encoding import TEXT_CHARACTERS, json_list, plain
+from dispatchd.web.files import FOLDER, Files
 from dispatchd.web.meter import Meter
 from dispatchd.web.server import BODY_OCTETS, AdminServer
 from dispatchd.web.snapshots import FAILED, LATE, Snapshots
@@ -468,10 +472,45 @@ def test_the_page_and_its_files(admin: AdminServer) -> None:
         answer = ask(admin, f"/static/{name}")
         assert answer.status == 200
         assert kind in answer.headers["Content-Type"]
+        assert answer.body == (FOLDER / name).read_bytes()
+
+
+def test_files_are_packed_and_not_sent_again(admin: AdminServer) -> None:
+    plain_one = ask(admin, "/static/app.js")
+    packed = ask(admin, "/static/app.js", headers={"Accept-Encoding": "gzip, br"})
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == plain_one.body
+    assert packed.headers["ETag"] == plain_one.headers["ETag"]
+    again = ask(admin, "/static/app.js", headers={"If-None-Match": packed.headers["ETag"]})
+    assert (again.status, again.body) == (304, b"")
+    assert ask(admin, "/static/app.js", headers={"If-None-Match": '"another"'}).status == 200
+
+
+def test_all_of_the_page_takes_less_than_100_kb() -> None:
+    files = [path for path in FOLDER.rglob("*") if path.suffix in (".js", ".css", ".html", ".svg")]
+    assert sum(len(gzip.compress(path.read_bytes())) for path in files) < 100_000
+
+
+def test_a_file_that_was_changed_is_read_again(tmp_path: Path) -> None:
+    (tmp_path / "a.js").write_text("one")
+    files = Files(tmp_path)
+    app = bottle.Bottle()
+    app.get("/<name:path>", callback=files.send)
+    server = AdminServer(app, "127.0.0.1", 0)
+    server.start()
+    try:
+        assert ask(server, "/a.js").body == b"one"
+        (tmp_path / "a.js").write_text("two")
+        os.utime(tmp_path / "a.js", ns=(1, 1))
+        assert ask(server, "/a.js").body == b"two"
+        (tmp_path / "a.js").unlink()
+        assert ask(server, "/a.js").status == 404
+    finally:
+        server.stop()
 
 
 def test_vendored_files_are_what_was_published() -> None:
-    folder = STATIC_FOLDER / "vendor"
+    folder = FOLDER / "vendor"
     lines = (folder / "uPlot.sha256").read_text().splitlines()
     assert len(lines) == 2
     for line in lines:
@@ -482,9 +521,7 @@ def test_vendored_files_are_what_was_published() -> None:
 
 def test_nothing_on_the_page_comes_from_elsewhere_or_is_made_of_markup() -> None:
     ours = [
-        path
-        for path in STATIC_FOLDER.rglob("*")
-        if path.suffix in (".js", ".html", ".css") and "vendor" not in path.parts
+        path for path in FOLDER.rglob("*") if path.suffix in (".js", ".html", ".css") and "vendor" not in path.parts
     ]
     assert len(ours) > 15
     for path in ours:

@@ -142,25 +142,3 @@ def test_actions_that_are_off(open_page: Open) -> None:
         page = open_page(server.port, f"#actors/{queue.number}")
         page.get_by_text("Actions are off, or not for you.").wait_for()
         assert page.get_by_role("button", name="Pause…").count() == 0
-
-
-def test_ten_thousand_actors(open_page: Open, shoot: Shoot) -> None:
-    system = System()
-    for number in range(10_000):
-        begin(FakeQueue(system, f"queue {number:05}"))
-    busy = begin(FakeQueue(system, "the one"))
-    busy.actor_inbox.pause()
-    for _ in range(7):
-        busy.ref.tell(Explode())
-    with serving(system, lambda *_: ME) as server:
-        page = open_page(server.port, "#actors")
-        page.get_by_text("10,001 actors").wait_for()
-        expect_text(page.locator(".rows tbody tr").first, "the one")
-        page.get_by_role("columnheader", name="Mailbox").get_by_role("button").click()
-        expect_text(page.locator(".rows tbody tr").first, "the one")
-        page.get_by_label("Filter actors").fill("queue 0999")
-        page.get_by_text("10 of 10,001 actors").wait_for()
-        page.get_by_label("Filter actors").fill("")
-        page.get_by_role("button", name="paused 1").click()
-        page.get_by_text("1 of 10,001 actors").wait_for()
-        shoot(page, "ten-thousand-actors")

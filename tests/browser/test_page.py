@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 
 import pika
 import pytest
-from admin_fakes import ME, FakeConnection, FakeQueue, begin, connection_facts, queue_facts, serving
+from admin_fakes import (
+    ME,
+    Explode,
+    FakeConnection,
+    FakeExchange,
+    FakeQueue,
+    begin,
+    connection_facts,
+    queue_facts,
+    serving,
+)
 from broker.admin import api
 from broker.process import BrokerProcess
 from browser.conftest import Open, Shoot
@@ -405,11 +415,15 @@ def test_hostile_names_are_text(broker: BrokerProcess, open_page: Open, shoot: S
 # --- Many
 
 
-def test_ten_thousand_queues(open_page: Open, shoot: Shoot) -> None:
+def test_ten_thousand_queues_and_actors(open_page: Open, shoot: Shoot) -> None:
     system = System()
     for number in range(10_000):
         begin(FakeQueue(system, f"queue {number:05}", told=queue_facts(number)))
     begin(FakeConnection(system, "here -> there", told=connection_facts(blocked_by_credit=True)))
+    busy = begin(FakeExchange(system, "the one"))
+    busy.actor_inbox.pause()
+    for _ in range(7):
+        busy.ref.tell(Explode())
     with serving(system, lambda *_: ME) as server:
         page = open_page(server.port, "#queues")
         page.get_by_text("10,000 queues").wait_for()
@@ -434,3 +448,14 @@ def test_ten_thousand_queues(open_page: Open, shoot: Shoot) -> None:
         shoot(page, "ten-thousand")
         page.goto(f"http://127.0.0.1:{server.port}/#connections")
         expect_text(row_of(page, "here -> there"), "running, held back")
+        page.goto(f"http://127.0.0.1:{server.port}/#actors")
+        page.get_by_text("10,002 actors").wait_for()
+        expect_text(rows.first, "the one")
+        page.get_by_role("columnheader", name="Mailbox").get_by_role("button").click()
+        expect_text(rows.first, "the one")
+        page.get_by_label("Filter actors").fill("queue 0999")
+        page.get_by_text("10 of 10,002 actors").wait_for()
+        page.get_by_label("Filter actors").fill("")
+        page.get_by_role("button", name="paused 1").click()
+        page.get_by_text("1 of 10,002 actors").wait_for()
+        shoot(page, "ten-thousand-actors")
