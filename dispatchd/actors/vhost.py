@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,7 +38,7 @@ from dispatchd.amqp.errors import AmqpError, Unavailable
 from dispatchd.model.binding import EXCHANGE, QUEUE, Kind, binding_key
 from dispatchd.model.limits import MAX_BINDINGS, check_new_binding, check_new_queue
 from dispatchd.model.method_access import check_access
-from dispatchd.model.names import clean_name
+from dispatchd.model.names import QUEUE_NAME_PREFIX, clean_name, server_given_name
 
 if TYPE_CHECKING:
     from dispatchd.model.definitions import QueueDefinition
@@ -177,7 +178,8 @@ class VhostActor(VhostContents):
             return
         name = clean_name(method.queue)
         if self.limits and name not in self.catalogue.queues:
-            check_new_queue(self.limits, self.name, name, len(self.catalogue.queues))
+            shown = name or server_given_name(QUEUE_NAME_PREFIX, os.urandom)  # one such as it would get
+            check_new_queue(self.limits, self.name, shown, len(self.catalogue.queues))
         queue, is_new = self.catalogue.declare_queue(
             method.queue, method.durable, method.exclusive, method.auto_delete, method.arguments, request.owner
         )

@@ -23,13 +23,16 @@ Limits = dict[str, int]
 
 
 def check_limit(names: tuple[str, ...], of: str, name: str, value: Any) -> int:
-    """The value of a limit, which a client may have sent as a string. Raises PreconditionFailed (406)."""
+    """The value of a limit, which a client may have sent as a string. Raises PreconditionFailed (406), as RabbitMQ."""
+    problem = ""
     if name not in names:
-        raise PreconditionFailed(f"Unrecognised terms [{{{shown_term(name)},{shown_term(value)}}}] in {of}")
+        problem = f"Unrecognised terms [{{{shown_term(name)},{shown_term(value)}}}] in {of}"
     if isinstance(value, str) and value.lstrip("-").isdecimal():
         value = int(value)
-    if type(value) is not int:
-        raise PreconditionFailed(f"{name} should be a number, actually was {shown_term(value)}")
+    if not problem and type(value) is not int:
+        problem = f"{name} should be a number, actually was {shown_term(value)}"
+    if problem:
+        raise PreconditionFailed(f"Validation failed\n\n{problem}\n" if names == OF_VHOSTS else problem)
     return int(value)
 
 
@@ -53,6 +56,13 @@ def check_new_binding(limits: Limits, vhost: str, destination: str, count: int) 
         raise PreconditionFailed(
             f"cannot bind to {destination}: binding limit in vhost '{vhost}' ({limits[MAX_BINDINGS]}) is reached"
         )
+
+
+class ChannelsUsedUp(NotAllowed):
+    """The user may have no more channels. RabbitMQ says so without naming the method that asked for one."""
+
+    def blame(self, class_id: int, method_id: int) -> None:
+        """Nobody."""
 
 
 class Tally:
@@ -95,7 +105,7 @@ class Tally:
         """Raises NotAllowed (530) if the user may have no more channels."""
         if reached(limits, MAX_CHANNELS, self._channels.get(user, 0)):
             limit = limits[MAX_CHANNELS]
-            raise NotAllowed(
+            raise ChannelsUsedUp(
                 f"number of channels opened for user '{user}' has reached the maximum allowed user limit of ({limit})"
             )
 

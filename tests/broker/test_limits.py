@@ -13,6 +13,9 @@ from broker.process import BrokerProcess
 from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import ConnectionClosedByBroker, ProbableAccessDeniedError
 
+INVALID = "Validation failed\n\n{}\n"
+NO_NUMBER = 'max-queues should be a number, actually was <<"x">>'
+UNKNOWN = 'Unrecognised terms [{<<"max-cats">>,1}] in limits'
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 
 
@@ -138,8 +141,18 @@ def test_limits_are_shown_kept_and_cleared(broker: BrokerProcess) -> None:
     ("path", "body", "status", "reason"),
     [
         ("vhost-limits/%2F/max-queues", {}, 400, "[{key_missing,value}]"),
-        ("vhost-limits/%2F/max-queues", {"value": "x"}, 400, 'max-queues should be a number, actually was <<"x">>'),
-        ("vhost-limits/%2F/max-cats", {"value": 1}, 400, 'Unrecognised terms [{<<"max-cats">>,1}] in limits'),
+        (
+            "vhost-limits/%2F/max-queues",
+            {"value": "x"},
+            400,
+            INVALID.format('max-queues should be a number, actually was <<"x">>'),
+        ),
+        (
+            "vhost-limits/%2F/max-cats",
+            {"value": 1},
+            400,
+            INVALID.format('Unrecognised terms [{<<"max-cats">>,1}] in limits'),
+        ),
         ("vhost-limits/none/max-queues", {"value": 1}, 404, "no vhost 'none'"),
         ("user-limits/ann/max-queues", {"value": 1}, 400, 'Unrecognised terms [{<<"max-queues">>,1}] in user-limits'),
         ("user-limits/nobody/max-channels", {"value": 1}, 404, "no user 'nobody'"),

@@ -17,6 +17,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import amqp
+import amqpstorm
 import gevent
 import pika
 import pytest
@@ -272,6 +274,25 @@ def test_a_client_certificate_can_be_required(
         connect(broker, context(authority, bob), ExternalCredentials())
 
 
+def test_other_clients(shared: BrokerProcess, authority: Authority) -> None:
+    port = port_of(shared, "amqp/ssl")
+    settings = {"ca_certs": str(authority.certificate), "server_hostname": "localhost"}
+    with amqp.Connection(f"localhost:{port}", ssl=settings) as connection:
+        channel = connection.channel()
+        queue, _, _ = channel.queue_declare("", exclusive=True)
+        channel.basic_publish(amqp.Message("x" * 200_000), routing_key=queue)
+        assert channel.basic_get(queue).body == "x" * 200_000
+    options = {"context": context(authority), "server_hostname": "localhost"}
+    with amqpstorm.Connection("localhost", "guest", "guest", port=port, ssl=True, ssl_options=options) as other:
+        storm = other.channel()
+        queue = str(storm.queue.declare(exclusive=True)["queue"])
+        storm.basic.publish(b"y" * 200_000, queue)
+        message = storm.basic.get(queue, auto_decode=False)
+        assert isinstance(message, amqpstorm.Message)
+        assert message.body == b"y" * 200_000
+        storm.close()
+
+
 # --- The PROXY protocol
 
 
@@ -296,6 +317,21 @@ def test_a_trusted_proxy_says_who_its_client_is(start_broker: Callable[..., Brok
         client.send_bytes(HEADER)
         with pytest.raises(EOFError):
             client.receive()
+
+
+def test_a_proxy_speaks_before_tls(
+    start_broker: Callable[..., BrokerProcess], authority: Authority, files: tuple[Path, Path]
+) -> None:
+    broker = start_broker(
+        "--proxy-protocol-from", "127.0.0.1", "--tls-port", "0", "--tls-cert", str(files[0]), "--tls-key", str(files[1])
+    )
+    plain = socket.create_connection((broker.host, port_of(broker, "amqp/ssl")), SECONDS)
+    plain.sendall(V2)
+    with context(authority).wrap_socket(plain, server_hostname="localhost") as tls:
+        tls.sendall(HEADER)
+        assert tls.recv(1) == b"\x01"
+        [row] = api(broker, "GET", "connections")[1]
+        assert (row["peer_host"], row["peer_port"], row["ssl"]) == ("192.0.2.1", 4000, True)
 
 
 def test_nobody_else_is_believed(start_broker: Callable[..., BrokerProcess]) -> None:

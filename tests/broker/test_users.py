@@ -326,7 +326,10 @@ COMMANDS: list[tuple[tuple[str, ...], str]] = [
     (("user", "set-password", "nobody"), "no user 'nobody'"),
     (("permission", "set", "ann", "^c", "^w", "^r"), ""),
     (("user", "limit", "ann", "max-channels", "7"), ""),
-    (("vhost", "limit", "/", "max-cats", "1"), 'Unrecognised terms [{<<"max-cats">>,<<"1">>}] in limits'),
+    (
+        ("vhost", "limit", "/", "max-cats", "1"),
+        'Validation failed Unrecognised terms [{<<"max-cats">>,<<"1">>}] in limits',
+    ),
     (("permission", "set", "ann", "^c", "^w", "^r"), ""),
     (("user", "tags", "ann", "monitoring, policymaker"), ""),
     (("permission", "set", "ann", "", "", "", "--vhost", "v"), "no vhost 'v'"),

@@ -24,6 +24,7 @@ class Operator:
         self._url = f"http://{host}:{admin_port}/api/"
         self._set: set[tuple[str, str]] = set()
         self._users: set[str] = set()
+        self._limits: set[tuple[str, str, str]] = set()
 
     def take(self, step: script.OperatorStep) -> list[str]:
         """Do a step; what came of it in lines."""
@@ -46,6 +47,9 @@ class Operator:
             case script.PermitTopics():
                 body = {"exchange": step.exchange, "write": step.write, "read": step.read}
                 return [self._ask("PUT", "topic-permissions", VHOST, step.user, body=body)]
+            case script.Limit():
+                self._limits.add((step.kind, step.name, step.limit))
+                return [self._ask("PUT", step.kind, step.name, step.limit, body={"value": step.value})]
             case script.ShowPolicies():
                 return [self._ask("GET", kind_of(step.by_operator), VHOST)]
         raise TypeError(f"an operator can't do {step!r}")
@@ -67,6 +71,8 @@ class Operator:
     def clean_up(self) -> None:
         for kind, name in self._set:
             self._ask("DELETE", kind, VHOST, name)
+        for limit in self._limits:
+            self._ask("DELETE", *limit)
         for user in self._users:
             self._ask("DELETE", "users", user)
 

@@ -453,6 +453,16 @@ class PermitTopics(OperatorStep):
     read: str
 
 
+@dataclass(frozen=True, repr=False)
+class Limit(OperatorStep):
+    """`kind` is where it is in the API: "vhost-limits" or "user-limits"."""
+
+    kind: str
+    name: str
+    limit: str
+    value: Any
+
+
 class Scenario(NamedTuple):
     """A script with a name; `reason` is for those in known_differences.py."""
 
