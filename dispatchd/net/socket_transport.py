@@ -156,7 +156,7 @@ class SocketTransport:
 
     def grant(self, credit: int) -> None:
         """Let as much be read again."""
-        if credit:
+        if credit and not self._is_shut:
             self._credit.give(credit)
             self._read_on()
 
@@ -257,7 +257,8 @@ class SocketTransport:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(self._read_size)
+            size = self._read_size
+            data = self._socket.recv(size if size > READ_SIZES[0] else self._credit.fitting(size))
             if not data:
                 self._end_reading("the client closed the socket")
             elif not self._is_draining():
@@ -381,6 +382,7 @@ class SocketTransport:
         if self._is_shut:
             return
         self._is_shut = self._is_closing = True
+        self._credit.end()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         for watcher in (self._readable, self._writable, self._deadline):
