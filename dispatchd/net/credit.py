@@ -11,7 +11,7 @@ OCTETS_OF_SMALL: Final = 128
 LEAST_CREDIT: Final = 50
 CREDIT_OF_ALL: Final = 4_000
 """What all sockets together may have on its way, as long as each has the least: others wait behind it. Beside 50
-publishers at full speed with 1,000 each, a message of somebody else took 160 ms (the median, on a busy machine); so 59."""
+publishers at full speed with 1,000 each, a message of somebody else took 160 ms (median, busy machine); so 59."""
 
 
 class Publishers:
