@@ -87,6 +87,10 @@ class Tally:
         """Channels of a user come or go."""
         _count(self._channels, user, change)
 
+    def __len__(self) -> int:
+        """Names that it has counts of: no more than vhosts and users with connections."""
+        return len(self._of_vhosts) + len(self._of_users) + len(self._channels)
+
     def check_vhost(self, vhost: str, user: str, limits: Limits) -> None:
         """Raises NotAllowed (530) if the vhost takes no more connections."""
         if reached(limits, MAX_CONNECTIONS, self._of_vhosts.get(vhost, 0)):

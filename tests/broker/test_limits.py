@@ -14,8 +14,6 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.exceptions import ConnectionClosedByBroker, ProbableAccessDeniedError
 
 INVALID = "Validation failed\n\n{}\n"
-NO_NUMBER = 'max-queues should be a number, actually was <<"x">>'
-UNKNOWN = 'Unrecognised terms [{<<"max-cats">>,1}] in limits'
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
 
 

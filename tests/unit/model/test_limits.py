@@ -40,7 +40,11 @@ def test_who_has_left_counts_no_more(entered: list[tuple[str, str]]) -> None:
     for vhost, user in entered:
         tally.leave(vhost, user)
         tally.count_channels(user, -3)
-    assert all(not counts for counts in vars(tally).values())
+    for vhost, user in entered:
+        tally.check_vhost(vhost, user, {"max-connections": 1})
+        tally.check_user(user, {"max-connections": 1})
+        tally.check_channel(user, {"max-channels": 1})
+    assert len(tally) == 0
 
 
 def test_what_can_be_a_limit() -> None:
