@@ -107,7 +107,7 @@ export class Chart {
         legend: { show: false },
         cursor: { sync: { key: "time" }, drag: { x: false, y: false }, points: { size: 7 } },
         scales: {
-          x: { range: (_plot, _least, last) => [last - SECONDS[span], last] },
+          x: { range: (_plot, _least, last) => [last - SECONDS[span], last + SECONDS[span] / 60] },
           y: { range: (_plot, _least, most) => [0, Math.max(most * 1.1, this.least)] },
         },
         axes: [

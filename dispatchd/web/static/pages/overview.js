@@ -61,8 +61,7 @@ export class Overview {
       const { items } = await api("api/actors?sort=busy&order=desc&limit=5", { signal });
       this.busiestCard.hidden = false;
       renew(this.busiest, items.map(({ id, busy_percent: busy, handled_per_second: handled }) => [id, busy, handled]), () => listing(items, [
-        ["Actor", (each) => link(each.name || "(default)", "actors", each.id)],
-        ["Kind", (each) => each.kind],
+        ["Actor", (each) => element("span", {}, element("small", { className: "note" }, each.kind), " ", link(each.name || "(default)", "actors", each.id))],
         ["Busy", ({ busy_percent: busy }) => `${rate(busy)} %`, { numeric: true }],
         ["Handled /s", ({ handled_per_second: handled }) => rate(handled), { numeric: true }],
       ]));
