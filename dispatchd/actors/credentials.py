@@ -60,6 +60,7 @@ class Credentials:
         self._makes_guest = makes_guest
         self._key = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
         self._proven: dict[str, tuple[str, bytes]] = {}
+        self._most_rounds = -1, 0
 
     def restore(self, records: list[Record], vhosts: list[str]) -> list[Row]:
         """Take in the users that a store kept; if there are none at all, guest is made.
@@ -101,7 +102,7 @@ class Credentials:
         if self.is_cached(user, password):  # by a check that this one has waited for
             return True
         known = self.users.find(user)
-        most = max([hashed.rounds for each in self.users if (hashed := _hash_of(each)) is not None], default=0)
+        most = self._costliest()
         hashed = _hash_of(known) if known is not None else None
         if known is not None and hashed is not None and hashed.matches(password):
             if len(self._proven) > len(self.users):  # some are gone
@@ -116,6 +117,15 @@ class Credentials:
         for rounds in range(spent, most):
             spend(password, rounds)
         return False
+
+    def _costliest(self) -> int:
+        """The rounds of the costliest hash."""
+        changes, rounds = self._most_rounds
+        if changes != self.users.changes:
+            changes = self.users.changes
+            rounds = max([hashed.rounds for each in self.users if (hashed := _hash_of(each)) is not None], default=0)
+            self._most_rounds = changes, rounds
+        return rounds
 
     def _digest(self, user: str, password: bytes) -> bytes:
         return hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()

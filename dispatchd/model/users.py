@@ -92,6 +92,8 @@ class Users:
     def __init__(self, of_file: Iterable[User] = ()) -> None:
         self._users: dict[str, User] = {user.name: user for user in of_file}
         self._accesses: dict[tuple[str, str], Access] = {}
+        self.changes: int = 0
+        """How many there have been: who works something out of all users need not before this changes."""
 
     def restore(self, records: Iterable[Record], vhosts: Iterable[str]) -> list[Row]:
         """Take in what the store kept, without rights in vhosts that are gone, nor users whom the file names.
@@ -100,6 +102,7 @@ class Users:
         """
         there = set(vhosts)
         rows: list[Row] = []
+        self.changes += 1
         for record in records:
             user = user_from_record(record)
             if user.name in self._users:
@@ -174,6 +177,7 @@ class Users:
             if access.user == name:
                 self._shut_out(access)
         del self._users[name]
+        self.changes += 1
         return [(key, None)]
 
     def set_rights(self, name: str, vhost: str, rights: Rights) -> list[Row]:
@@ -251,6 +255,7 @@ class Users:
 
     def _changed(self, user: User) -> list[Row]:
         """Let those know who hold what the user may do."""
+        self.changes += 1
         for access in list(self._accesses.values()):
             if access.user == user.name:
                 self._let_know(access)

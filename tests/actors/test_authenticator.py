@@ -1,3 +1,5 @@
+import base64
+import json
 import logging
 import os
 import threading
@@ -432,3 +434,50 @@ def test_one_peer_has_no_more_than_its_part_of_those_who_wait(
     assert ask(actor.ref, "alice", b"secret", AWAY).answers == []
     gate.let_through(10)
     assert not any(asker.answer().accepted for asker in waiting)
+
+
+def test_a_refusal_takes_as_long_as_the_costliest_hash_that_there_is_by_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    credentials = credentials_of({"alice": ALICE})
+    spent: list[int] = []
+    checkpw = bcrypt.checkpw
+
+    def counted(password: bytes, hashed: bytes) -> bool:
+        spent.append(2 ** int(hashed.split(b"$")[2]))
+        return checkpw(password, hashed)
+
+    monkeypatch.setattr(bcrypt, "checkpw", counted)
+    for change, work in (
+        (lambda: None, 2**4),
+        (lambda: credentials.users.put("bob", base64.b64encode(BOB).decode(), "bcrypt", []), 2**6),
+        (lambda: credentials.users.delete("bob"), 2**4),
+    ):
+        change()
+        spent.clear()
+        assert not credentials.check("nobody", b"wrong")
+        assert sum(spent) == work
+
+
+def test_guest_is_made_where_there_is_nobody() -> None:
+    credentials = Credentials(Users(), guest_from_anywhere=False)
+    [(_, row)] = credentials.restore([], ["/", "v"])
+    assert row is not None
+    assert credentials.check("guest", b"guest")
+    record = json.loads(row)["record"]
+    assert list(record["permissions"]) == ["/", "v"]
+    again = Credentials(Users(), guest_from_anywhere=False)
+    assert again.restore([record], ["/"]) != []  # v is gone
+    assert list(again.users.get("guest").rights) == ["/"]
+    assert Credentials(Users(), guest_from_anywhere=False, makes_guest=False).restore([], ["/"]) == []
+
+
+def test_guest_with_its_first_password_is_nobody_while_the_file_names_users() -> None:
+    [(_, row)] = Credentials(Users(), guest_from_anywhere=False).restore([], ["/"])
+    record = json.loads(row or b"")["record"]
+    credentials = Credentials(Users(users_of_file({"alice": ALICE})), guest_from_anywhere=False)
+    assert credentials.restore([record], ["/"]) == []
+    assert credentials.users.find("guest") is None
+    changed = record | {"password_hash": base64.b64encode(BOB).decode()}
+    other = Credentials(Users(users_of_file({"alice": ALICE})), guest_from_anywhere=False)
+    other.restore([changed], ["/"])
+    assert other.check("guest", b"dear")
+    assert not other.permits_peer("guest", AWAY)
