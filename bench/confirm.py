@@ -3,7 +3,7 @@
     .venv/bin/python bench/confirm.py
 
 By turns of a few hundred: a page that is written over, with fdatasync, as in the middle of a file; a page that is added
-to a file, with fsync, as in a log; and a persistent message with its confirm, for which LMDB syncs twice.
+to a file, with fsync, as in a log; and a persistent message with its confirm, for which the redo log syncs once.
 """
 
 from __future__ import annotations

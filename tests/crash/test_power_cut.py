@@ -21,6 +21,8 @@ from dispatchd.store.interface import Recovered
 from dispatchd.store.lmdb_store import LmdbStore
 
 CUTS = cases(40, 400)
+CONFIRMS = cases(2000, 10_000)
+"""One write to the redo log is for many of them: it takes a lot for so many moments."""
 STORE = Path("new/data")
 BEGIN = 60
 """So many operations make the store, in which a cut is most likely to do harm."""
@@ -108,12 +110,12 @@ def test_what_is_confirmed_survives_a_power_cut(broker: DurableBroker, shim: Shi
     facts = Facts(TOPOLOGY)
     declare(broker)
     cuts = PowerCuts(chance, root, tmp_path, monotonic_ns())
-    Load(broker, chance, facts, confirms=2000).join()
+    Load(broker, chance, facts, confirms=CONFIRMS).join()
     broker.wait()
     cuts.play(shim.recording, facts, CUTS // 2)
     broker.start()
     facts = facts.next_run(all_that_is_there(broker, facts))
-    Load(broker, chance, facts, confirms=2000).join()
+    Load(broker, chance, facts, confirms=CONFIRMS).join()
     broker.wait()
     left, moment = cuts.play(shim.recording, facts, CUTS // 2, since=min(facts.confirmed.values()))
     last = facts.last_number
