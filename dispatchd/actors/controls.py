@@ -103,11 +103,17 @@ def _interrupt(actor: Actor, message: Any, where: greenlet) -> None:
 
 
 def stop(actor: Actor, reason: str) -> None:
-    """End it as its clients would see it end. Raises NotPossible if there is no such end."""
+    """End it as its clients would see it end; it and its children go on for that, if they are paused.
+
+    Raises NotPossible if there is no such end.
+    """
     farewell = actor.farewell(reason)
     if farewell is None:
         raise NotPossible(f"a {actor.kind} does not stop: quarantine it, or delete what it stands for")
     _tell_first(actor, farewell)
+    for each in [actor, *(each for each in actor.system.actors.values() if each.parent_number == actor.number)]:
+        if each.actor_inbox.permits is not None:
+            resume(each)
 
 
 def quarantine(actor: Actor, reason: str) -> None:

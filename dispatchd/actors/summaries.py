@@ -12,14 +12,15 @@ from typing import Any, Final
 from dispatchd.amqp.message import Message
 from dispatchd.amqp.methods import Method, method_name
 from dispatchd.model.entry import QueueEntry
+from dispatchd.model.router import Publishing
 
 SHOWN_CHARACTERS: Final = 500
 VALUE_CHARACTERS: Final = 120
-_PLAIN: Final = (bool, int, float, str, bytes, type(None), BaseException)
+_PLAIN: Final = (bool, int, float, str, type(None), BaseException)
 
 
 def summary(message: Any) -> str:
-    """One line about a message, such as `Enqueue(publishing=3 messages of c (1), messages=[3 Message: …])`."""
+    """One line about a message, such as `Enqueue(publishing=3 messages of a -> b (1), messages=[3 Message: …])`."""
     if isinstance(message, str):
         return message[:SHOWN_CHARACTERS]
     name = type(message).__name__
@@ -52,10 +53,14 @@ def _shown(value: Any) -> str:
 
 
 def _told(value: Any) -> str:
+    if isinstance(value, bytes):
+        return f"{len(value)} B"
     if isinstance(value, _PLAIN):
         return repr(value)
     if isinstance(value, Message):
         return f"Message({value.exchange!r}, {value.routing_key!r}, {value.size} B)"
+    if isinstance(value, Publishing):
+        return f"{len(value.messages)} messages of {value.channel.name}"
     if isinstance(value, QueueEntry):
         return f"entry {value.position}: {_told(value.message)}"
     if isinstance(value, Method):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from dispatchd.actors.orders import Order
@@ -33,7 +33,7 @@ class PutUser(UserOrder):
     """Add a user, or change one; None leaves what is there. The answer is whether the user is new."""
 
     name: str
-    password_hash: str | None
+    password_hash: str | None = field(repr=False)
     hashing_algorithm: str
     tags: list[str] | None
 

@@ -218,6 +218,22 @@ def test_a_channel_that_is_stopped_closes_for_its_client(world: World) -> None:
     client.call(2, spec.Queue.Declare(queue="q"), spec.Queue.DeclareOk)
 
 
+def test_a_paused_connection_with_a_paused_channel_can_be_stopped(world: World) -> None:
+    client, other = (Client(world).open().open_channel() for _ in range(2))
+    client.call(1, spec.Queue.Declare(queue="q"), spec.Queue.DeclareOk)
+    other.publish(1, b"x")
+    client.get()
+    connection = next(each for each in world.actors(ConnectionActor) if each.ref is client.connection)
+    channel = next(each for each in world.actors(ChannelActor) if each.parent is client.connection)
+    for actor in (connection, channel):
+        controls.pause(actor, None)
+    controls.stop(connection, "by ann")
+    client.expect(spec.Connection.Close)
+    client.send(0, spec.Connection.CloseOk())
+    wait_until(lambda: connection.number not in world.system.actors)
+    assert other.get()[1] == b"x"  # what it had has come back
+
+
 def test_a_connection_that_is_stopped_closes_for_its_client(world: World) -> None:
     client, other = Client(world).open(), Client(world).open().open_channel()
     connection = next(each for each in world.actors(ConnectionActor) if each.ref is client.connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,15 @@ from pamqp.heartbeat import Heartbeat
 from pika.exceptions import ConnectionClosedByBroker
 
 SECONDS = 20
+
+
+@pytest.fixture(scope="module")
+def touched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerProcess]:
+    """A broker for these tests; each leaves its actors as it found them."""
+    broker = BrokerProcess(tmp_path_factory.mktemp("actor-controls"))
+    broker.start()
+    yield broker
+    broker.kill()
 
 
 def find(broker: BrokerProcess, kind: str, name: str) -> int:
@@ -47,31 +56,31 @@ def wait_for(condition: Callable[[], Any]) -> Any:
     return found
 
 
-def test_a_paused_connection_sends_heartbeats_and_is_not_dropped(own_broker: BrokerProcess) -> None:
-    client = RawClient(own_broker.host, own_broker.port)
+def test_a_paused_connection_sends_heartbeats_and_is_not_dropped(touched: BrokerProcess) -> None:
+    client = RawClient(touched.host, touched.port)
     client.open(heartbeat=1)
-    number = find(own_broker, "connection", str(client.socket.getsockname()[1]))
-    act(own_broker, number, "pause", **{"for": None})
+    number = find(touched, "connection", str(client.socket.getsockname()[1]))
+    act(touched, number, "pause", **{"for": None})
     began = time.monotonic()
-    for _ in range(7):
+    for _ in range(4):
         client.send(Heartbeat())
         channel, frame = client.receive()
         assert (channel, type(frame)) == (0, Heartbeat)
     assert time.monotonic() - began > 2  # so long it may be silent
     client.send(spec.Channel.Open(), 1)
-    assert api(own_broker, "GET", f"actors/{number}")[1]["state"] == "paused"
-    act(own_broker, number, "resume")
+    assert api(touched, "GET", f"actors/{number}")[1]["state"] == "paused"
+    act(touched, number, "resume")
     client.expect(spec.Channel.OpenOk)
     client.close()
 
 
-def test_a_publisher_to_a_paused_queue_is_held_back_alone(own_broker: BrokerProcess, connect: Connect) -> None:
-    setup, other = connect(own_broker).channel(), connect(own_broker).channel()
+def test_a_publisher_to_a_paused_queue_is_held_back_alone(touched: BrokerProcess, connect: Connect) -> None:
+    setup, other = connect(touched).channel(), connect(touched).channel()
     for name in ("paused", "other"):
         setup.queue_declare(name)
-    number = find(own_broker, "queue", "paused")
-    act(own_broker, number, "pause", **{"for": None})
-    flood = RawClient(own_broker.host, own_broker.port)
+    number = find(touched, "queue", "paused")
+    act(touched, number, "pause", **{"for": None})
+    flood = RawClient(touched.host, touched.port)
     flood.open()
     flood.open_channel(1)
     flood.socket.settimeout(0.5)
@@ -84,44 +93,43 @@ def test_a_publisher_to_a_paused_queue_is_held_back_alone(own_broker: BrokerProc
     other.confirm_delivery()
     for _ in range(200):
         other.basic_publish("", "other", b"x")  # returns when it is confirmed
-    row = api(own_broker, "GET", f"actors/{number}")[1]
+    row = api(touched, "GET", f"actors/{number}")[1]
     assert (row["state"], row["mailbox_depth"] > 0) == ("paused", True)
-    overview = api(own_broker, "GET", "overview")[1]
+    overview = api(touched, "GET", "overview")[1]
     assert [held["name"] for held in overview["actors"]["held"]] == ["paused"]
-    held_back = wait_for(
-        lambda: [row for row in api(own_broker, "GET", "connections")[1] if row.get("blocked_by_credit")]
-    )
+    held_back = wait_for(lambda: [row for row in api(touched, "GET", "connections")[1] if row.get("blocked_by_credit")])
     assert len(held_back) == 1
-    act(own_broker, number, "resume")
+    act(touched, number, "resume")
     wait_for(lambda: setup.queue_declare("paused", passive=True).method.message_count >= sent - 40)
     flood.close()
 
 
-def test_a_paused_queue_is_stepped_through(own_broker: BrokerProcess, connect: Connect) -> None:
-    channel = connect(own_broker).channel()
+def test_a_paused_queue_is_stepped_through(touched: BrokerProcess, connect: Connect) -> None:
+    channel = connect(touched).channel()
     channel.queue_declare("q")
-    number = find(own_broker, "queue", "q")
-    act(own_broker, number, "pause")
+    number = find(touched, "queue", "q")
+    act(touched, number, "pause")
     for body in (b"1", b"2", b"3"):
         channel.basic_publish("", "q", body)
-        wait_for(partial(has_in_mailbox, own_broker, number, int(body)))
-    act(own_broker, number, "step", n=1)
-    wait_for(partial(has_in_mailbox, own_broker, number, 2))
-    head = api(own_broker, "GET", f"actors/{number}/mailbox")[1]["items"][0]
+        wait_for(partial(has_in_mailbox, touched, number, int(body)))
+    act(touched, number, "step", n=1)
+    wait_for(partial(has_in_mailbox, touched, number, 2))
+    head = api(touched, "GET", f"actors/{number}/mailbox")[1]["items"][0]
     assert head["type"] == "Enqueue"
     assert "'q', 1 B" in head["summary"]
-    status, _ = api(own_broker, "DELETE", f"actors/{number}/mailbox/0?confirm=q")
+    status, _ = api(touched, "DELETE", f"actors/{number}/mailbox/0?confirm=q")
     assert status == 200
-    act(own_broker, number, "resume")
+    act(touched, number, "resume")
     wait_for(lambda: channel.queue_declare("q", passive=True).method.message_count == 2)
     assert [channel.basic_get("q")[2] for _ in range(2)] == [b"1", b"3"]
 
 
-def test_a_connection_is_stopped_with_a_reason(own_broker: BrokerProcess, connect: Connect) -> None:
-    connection = connect(own_broker)
-    name = api(own_broker, "GET", "connections")[1][0]["name"]
-    number = find(own_broker, "connection", name.partition(" ")[0])
-    act(own_broker, number, "stop", confirm=name, reason="go away")
+def test_a_connection_is_stopped_with_a_reason(touched: BrokerProcess, connect: Connect) -> None:
+    connection = connect(touched)
+    own = connection._impl._transport._sock.getsockname()
+    [name] = [row["name"] for row in api(touched, "GET", "connections")[1] if row["peer_port"] == own[1]]
+    number = find(touched, "connection", name.partition(" ")[0])
+    act(touched, number, "stop", confirm=name, reason="go away")
     with pytest.raises(ConnectionClosedByBroker, match="go away"):
         connection.process_data_events(SECONDS)
 
