@@ -169,6 +169,15 @@ SCENARIOS = [
         ),
     ),
     as_ann(
+        "look-ahead",
+        Queue("n2", on=on(1)),
+        Queue("m", on=on(2)),
+        Queue("x-n", on=on(3)),
+        Bind("w", "r", "secret.1", on=on(4)),
+        Bind("w", "r", "public", on=on(5)),
+        before=(Permit("ann", "^(?!n|x).*", ".*", ".*"), PermitTopics("ann", "r", "", "^(?!secret).+$")),
+    ),
+    as_ann(
         "nothing at all", Queue("", on=on(1)), Get("r", on=on(2)), before=(Permit("ann", "", "", "^compat-probe$"),)
     ),
     scenario("outside", PutUser("ann", ""), Connect(on=2, response="\0ann\0secret")),

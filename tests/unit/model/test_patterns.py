@@ -20,13 +20,60 @@ def test_what_is_found_is_what_pythons_own_engine_finds(text: str, name: str) ->
     assert found == expected
 
 
+PIECES = ["a", "b", r"\)", "[)]", "[^]a]", "(a|b)", "(?:ab)?", ".", "a*", r"\.", "|", "$", r"[\]b]", "(?:a|)"]
+AHEAD = ["(?!", "(?="]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(AHEAD), st.lists(st.sampled_from(PIECES), max_size=3)), min_size=1, max_size=2),
+    st.lists(st.sampled_from(PIECES), max_size=4),
+    st.text("ab.)]", max_size=6),
+)
+def test_look_ahead_at_the_beginning(ahead: list[tuple[str, list[str]]], rest: list[str], name: str) -> None:
+    text = "^" + "".join(f"{kind}{''.join(inner)})" for kind, inner in ahead) + "".join(rest)
+    try:
+        pattern = Pattern(text)
+    except PatternError:
+        assert "|" in rest  # what it is a part of is not certain
+        return
+    assert pattern.matches(name) == (re.search(text, name) is not None)
+
+
+@pytest.mark.parametrize(
+    ("text", "matching", "others"),
+    [
+        (r"^(?!amq\.).*", ["q", "amq", ""], ["amq.gen-1"]),
+        (r"^(?!amq\.|secret).+$", ["q"], ["amq.x", "secrets", ""]),
+        (r"^(?=.*-dev$)(?!old)", ["x-dev"], ["x", "old-dev"]),
+    ],
+)
+def test_what_permissions_look_ahead_for(text: str, matching: list[str], others: list[str]) -> None:
+    pattern = Pattern(text)
+    assert all(map(pattern.matches, matching))
+    assert not any(map(pattern.matches, others))
+
+
 def test_names_are_octets() -> None:
     assert Pattern("^größe.$").matches("größe1")
     assert Pattern("^..$").matches("ö")
 
 
 @pytest.mark.parametrize(
-    "text", ["(", "[a", "(?!a)b", r"(a)\1", "a" * (LONGEST_PATTERN + 1), "(a?){30}" * 100, "((a{100}){100}){100}"]
+    "text",
+    [
+        "(",
+        "[a",
+        "(?!a)b",
+        "^(?!a)b|c",
+        "^(?!a",
+        "^(?!a)*b",
+        "a(?=b)",
+        "(?<=a)b",
+        r"(a)\1",
+        "a" * (LONGEST_PATTERN + 1),
+        "(a?){30}" * 100,
+        "((a{100}){100}){100}",
+    ],
 )
 def test_what_can_not_be_used_is_refused(text: str) -> None:
     with pytest.raises(PatternError, match=r"\w"):
