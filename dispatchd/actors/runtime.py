@@ -303,14 +303,18 @@ class Actor(pykka.Actor):
         window = self.window or self.open_window()
         self.handled += 1
         self.busy_ns += took
-        window.waits[waited.bit_length()] += 1
+        if took < SLOW_NS and waited < SLOW_NS:
+            window.waits[waited.bit_length()] += 1
+            window.takes[took.bit_length()] += 1
+        else:
+            window.note_long(waited, took)
+            if took >= SLOW_NS:
+                self.system.slow.note(self, message, took)
         figures = window.types.get(message_type) or window.figures_of(message_type)
-        figures.takes[took.bit_length()] += 1
+        figures.count += 1
         figures.time += took
         if took > figures.longest:
             figures.longest = took
-        if took > SLOW_NS:
-            self.system.slow.note(self, message, took)
         if self.traced_by is not None:
             self.traced_by(message_type, waited, took, self.outcome)
         return ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -207,11 +208,23 @@ def test_restarting_shows(system: System) -> None:
 def test_a_percentile_is_right_to_the_power_of_two(times: list[int], share: float) -> None:
     windows = [Window(Worker(System())), Window(Worker(System()))]
     for number, took in enumerate(times):
-        windows[number % 2].waits[took.bit_length()] += 1
+        windows[number % 2].note_long(took, 0)
     found = percentile(waits(windows), share) * 1e6
     wanted = sorted(times)[max(0, -int(-share * len(times) // 1) - 1)]
     bits = wanted.bit_length()
     assert (1 << bits - 1 if bits else 0) * 0.999999 <= found <= (1 << bits) * 1.000001
+
+
+def test_however_long_it_waited_or_took_it_is_counted(worker: Worker) -> None:
+    month = 30 * 86_400 * 10**9
+    now = time.perf_counter_ns()
+    worker._note(Do(int), now - 2 * month, now - month)
+    told = worker.vitals()
+    assert told["handled"] == 1
+    assert told["max_ms"] >= month / 1e6
+    assert told["wait_p99_ms"] > 86_400_000  # what is longer than a day and a half is not told apart
+    assert worker.system.slow.total == 1
+    assert [row["count"] for row in types_of(worker)] == [1]
 
 
 def test_what_is_traced_tells_how_it_went(system: System, worker: Worker) -> None:
