@@ -53,7 +53,7 @@ def encode(batch: Batch) -> bytes:
             pieces += keys
             pieces.append(pack(f"<{len(rows)}I", *map(len, values)))
             pieces += values
-    return _COUNTS.pack(*counts) + b"".join(pieces)
+    return b"".join([_COUNTS.pack(*counts), *pieces])
 
 
 def decode(data: bytes) -> Batch:
