@@ -27,10 +27,6 @@ COPY docker-entrypoint.sh /usr/local/bin/
 VOLUME /data/dispatchd
 EXPOSE 5672 8080
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD ["python", "-c", "\
-import http.client, sys; \
-admin = http.client.HTTPConnection('127.0.0.1', 8080, timeout=2); \
-admin.request('GET', '/readyz'); \
-sys.exit(admin.getresponse().status != 200)"]
+HEALTHCHECK --interval=10s --timeout=4s --start-period=15s CMD ["dispatchd", "healthcheck"]
 # Arguments to `docker run` add to those in the entry point.
 ENTRYPOINT ["docker-entrypoint.sh"]

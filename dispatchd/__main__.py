@@ -1,21 +1,26 @@
 """`python -m dispatchd`, and what the command `dispatchd` calls."""
 
-from gevent import monkey
-
-monkey.patch_all()
-
 import sys
 
 
 def main() -> int:
     """Run the command line of this process; returns its exit status."""
-    if sys.argv[1:2] == ["perf"]:  # a client, which needs nothing of the broker; its -h and -s mean other things
+    words = sys.argv[1:]
+    if words[:1] == ["healthcheck"]:  # has to be over before gevent would have been imported
+        from dispatchd import healthcheck
+
+        return healthcheck.run(words[1:])
+
+    from gevent import monkey
+
+    monkey.patch_all()  # before anything else is imported
+    if words[:1] == ["perf"]:  # a client, which needs nothing of the broker; its -h and -s mean other things
         from dispatchd.perf.run import run_perf
 
-        return run_perf(sys.argv[2:])
+        return run_perf(words[1:])
     from dispatchd import cli
 
-    return cli.main(sys.argv[1:])
+    return cli.main(words)
 
 
 if __name__ == "__main__":

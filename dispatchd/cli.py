@@ -38,8 +38,8 @@ def main(argv: list[str] | None = None) -> int:
     given = vars(arguments)
     try:
         match given.pop("command"):
-            case "perf":
-                raise ConfigError("perf has options of its own only: expected it to be the first argument")
+            case "perf" | "healthcheck" as name:
+                raise ConfigError(f"{name} has options of its own only: expected it to be the first argument")
             case "hash-password":
                 return _hash_password(given["rounds"])
             case "remote":
@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add_store_commands(commands, _add_place_of_data)
     perf = commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it")
     perf.set_defaults(command="perf")  # begun by __main__, unless options come before it
+    check = commands.add_parser("healthcheck", help="ask whether a broker is ready; quick, for who asks often")
+    check.set_defaults(command="healthcheck")  # likewise
     hashing = commands.add_parser(
         "hash-password",
         help="make the password_bcrypt_base64 of a user in the configuration file",

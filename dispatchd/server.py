@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import time
@@ -36,6 +37,7 @@ from dispatchd.model.alarms import FAILING
 from dispatchd.model.users import User, Users
 from dispatchd.net.certificates import Certificates, TlsFiles
 from dispatchd.net.listener import Admission, Listener
+from dispatchd.service_manager import notify
 from dispatchd.store.interface import Store, StoreError
 from dispatchd.store.lmdb_store import LmdbStore
 from dispatchd.store.memory_store import MemoryStore
@@ -346,10 +348,10 @@ def serve(config: Config) -> int:
     stop_asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         # A handler of Python's own runs when the loop wakes: as it falls asleep, a signal would wait for the next one.
-        gevent.signal_handler(number, stop_asked.set)
+        gevent.signal_handler(number, _ask_to_stop, stop_asked, number)
     server = Server(config)
     server.start()
-    gevent.signal_handler(signal.SIGHUP, server.reload)
+    gevent.signal_handler(signal.SIGHUP, _reload, server)
     GarbageCollection(lambda: server.system.ended).start()
     look_at_vitals(server.system)
     kind = "compiled" if dispatchd.is_compiled() else "pure"
@@ -366,6 +368,26 @@ def serve(config: Config) -> int:
     for what, port in (("AMQP", server.tls_port), ("admin", server.admin_tls_port)):
         if port is not None:
             logger.info("%s over TLS is on port %d", what, port)
+    logger.info("Server startup complete")  # RabbitMQ's line, which tools that start brokers wait for
+    notify("READY=1")
     stop_asked.wait()
     logger.info("stopping")
+    notify("STOPPING=1")
     return 0 if server.stop() else 1
+
+
+def _ask_to_stop(stop_asked: Event, number: int) -> None:
+    """Stop in an orderly way; who asks again while that lasts has the process ended at once, as by a power cut."""
+    if stop_asked.is_set():
+        logger.warning("asked to stop again: ending at once")
+        logging.shutdown()
+        os._exit(128 + number)
+    stop_asked.set()
+
+
+def _reload(server: Server) -> None:
+    notify("RELOADING=1")
+    try:
+        server.reload()
+    finally:
+        notify("READY=1")

@@ -31,6 +31,8 @@ from pika.adapters.blocking_connection import BlockingConnection
 from pika.credentials import ExternalCredentials
 from pika.exceptions import AMQPConnectionError, ProbableAuthenticationError
 
+from dispatchd import healthcheck
+
 SECONDS = 20
 
 
@@ -341,3 +343,7 @@ def test_nobody_else_is_believed(start_broker: Callable[..., BrokerProcess]) -> 
         assert client.read_to_end() == HEADER
     with closing(RawClient(broker.host, broker.port)) as client:
         client.open()
+
+
+def test_a_health_check_may_ask_over_tls(shared: BrokerProcess) -> None:
+    assert healthcheck.ask(f"https://localhost:{port_of(shared, 'https')}", "/livez") == (200, "ok")

@@ -1,0 +1,115 @@
+"""The broker as whoever supervises processes sees it: started, asked how it does, reloaded, stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import gevent
+import pytest
+from broker.conftest import Connect
+from broker.process import BrokerProcess
+
+SECONDS = 20
+
+
+@pytest.fixture
+def manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """The socket of a service manager, which brokers that are started here know of."""
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as listening:
+        listening.bind(str(tmp_path / "notify"))
+        listening.settimeout(SECONDS)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        yield listening
+
+
+def healthcheck(*words: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dispatchd", "healthcheck", *words],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        env={**os.environ, **(environment or {})},
+    )
+
+
+def test_the_service_manager_is_told_of_start_reload_and_stop(tmp_path: Path, manager: socket.socket) -> None:
+    broker = BrokerProcess(tmp_path / "data")
+    broker.start()
+    try:
+        assert manager.recv(100) == b"READY=1"
+        os.kill(broker.pid, signal.SIGHUP)
+        state, _, clock = manager.recv(100).partition(b"\nMONOTONIC_USEC=")
+        assert state == b"RELOADING=1"
+        assert clock.isdigit()
+        assert manager.recv(100) == b"READY=1"
+    finally:
+        assert broker.stop() == 0
+    assert manager.recv(100) == b"STOPPING=1"
+    assert any(line.endswith(" Server startup complete") for line in broker.log)
+
+
+def test_who_asks_twice_to_stop_waits_no_more(tmp_path: Path, connect: Connect) -> None:
+    broker = BrokerProcess(tmp_path)
+    broker.start()
+    connect(broker)  # which does not read, so that the broker waits for the answer to its close
+    os.kill(broker.pid, signal.SIGTERM)
+    with gevent.Timeout(SECONDS):
+        while not any(line.endswith(" stopping") for line in broker.log):
+            gevent.sleep(0.01)
+    assert broker.stop() == 128 + signal.SIGTERM
+
+
+def test_a_broker_that_is_ready_is_healthy_and_one_that_has_stopped_is_not(tmp_path: Path) -> None:
+    broker = BrokerProcess(tmp_path)
+    broker.start()
+    url = f"http://{broker.host}:{broker.admin_port}"
+    try:
+        for words in (["--url", url], [f"--url={url}", "--ready"], ["--live", "--url", url]):
+            found = healthcheck(*words)
+            assert (found.returncode, found.stdout, found.stderr) == (0, "ok\n", "")
+        assert healthcheck(environment={"DISPATCHD_ADMIN_PORT": str(broker.admin_port)}).returncode == 0
+        assert healthcheck(environment={"DISPATCHD_URL": url}).returncode == 0
+        assert healthcheck("--url", f"http://{broker.host}:{broker.port}").returncode == 1  # speaks AMQP
+    finally:
+        broker.stop()
+    found = healthcheck("--url", url)
+    assert (found.returncode, found.stdout) == (1, "")
+    assert url in found.stderr
+
+
+@pytest.mark.parametrize("words", [["--frob"], ["--url"], ["--url="], ["now"]])
+def test_a_health_check_that_is_not_understood_says_how_it_is_used(words: list[str]) -> None:
+    found = healthcheck(*words)
+    assert found.returncode == 64
+    assert "usage: dispatchd healthcheck" in found.stderr
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1", "http://127.0.0.1", "ftp://127.0.0.1:1", "http://:1", "http://a:b"])
+def test_an_address_that_is_none_is_named(url: str) -> None:
+    found = healthcheck("--url", url)
+    assert found.returncode == 1
+    assert url in found.stderr
+    assert "expected a URL with a port" in found.stderr
+
+
+def test_a_health_check_imports_nothing_of_the_broker() -> None:
+    """Neither gevent nor LMDB, whose import takes ten times as long as the check may."""
+    code = "import sys; from dispatchd.__main__ import main; main(); print(*sys.modules, file=sys.stderr)"
+    found = subprocess.run(
+        [sys.executable, "-c", code, "healthcheck", "-h"], check=True, capture_output=True, text=True, timeout=SECONDS
+    )
+    loaded = set(found.stderr.split())
+    assert {each for each in loaded if each.startswith("dispatchd")} == {
+        "dispatchd",
+        "dispatchd.__main__",
+        "dispatchd.healthcheck",
+    }
+    assert not loaded & {"gevent", "lmdb", "bottle", "pykka", "argparse", "json", "http.client", "ssl"}
