@@ -13,6 +13,7 @@ from typing import Any, Final
 from dispatchd import __version__, is_compiled
 from dispatchd.actor_commands import ACTOR_COMMANDS, with_verb
 from dispatchd.actors.hashing import DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS, hash_password
+from dispatchd.broker_commands import BROKER_COMMANDS, SINGLE_COMMANDS
 from dispatchd.commands import add_commands, run
 from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
 from dispatchd.remote import RemoteError
@@ -28,8 +29,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the broker, or the sub-command that `argv` names (without the program's name; None: this process's own).
 
     Returns:
-        The exit status: 0, 1 when the broker can't start, a password can't be hashed, a running broker can't be asked
-        or refuses, or a command for the data fails; 78 when the configuration can't be used. `store check` has its own.
+        The exit status: 0, 1 when the broker can't start, a password can't be hashed, a running broker refuses, or a
+        command for the data fails; 69 when no broker answers, 78 when the configuration can't be used. `store check`
+        has its own.
 
     Raises:
         SystemExit: after --help and --version, and with status 2 when `argv` is not understood.
@@ -52,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_CONFIG
     except (RemoteError, StartError) as error:
         print(f"dispatchd: {error}", file=sys.stderr)
-        return EXIT_FAILURE
+        return getattr(error, "status", EXIT_FAILURE)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
             _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
     _add_config_file(parser)
     commands = parser.add_subparsers(title="commands", metavar="")
-    add_commands(commands, _add_place_of_data, ACTOR_COMMANDS)
+    add_commands(commands, _add_place_of_data, {**BROKER_COMMANDS, **ACTOR_COMMANDS}, SINGLE_COMMANDS)
     add_store_commands(commands, _add_place_of_data)
     perf = commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it")
     perf.set_defaults(command="perf")  # begun by __main__, unless options come before it

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from dispatchd.healthcheck import default_url
 from dispatchd.model.names import printable
 from dispatchd.remote import Api, RemoteError
 
@@ -23,7 +24,7 @@ Given = argparse.Namespace
 class Argument:
     """One argument of a command: an option if its name begins with dashes, else a word in its place.
 
-    `const` is what an option means that is given without a value; None: it needs one.
+    `const` is what an option means that is given without a value; None: it needs one. A flag never has one.
     """
 
     name: str
@@ -31,10 +32,13 @@ class Argument:
     default: str | None = None
     choices: tuple[str, ...] | None = None
     const: str | None = None
+    is_flag: bool = False
 
     def add_to(self, parser: argparse.ArgumentParser) -> None:
         """Let a command's parser know it."""
-        if self.const is not None:
+        if self.is_flag:
+            parser.add_argument(self.name, help=self.help, action="store_true")
+        elif self.const is not None:
             parser.add_argument(self.name, help=self.help, default=self.default, nargs="?", const=self.const)
         elif self.name.startswith("-"):
             parser.add_argument(self.name, help=self.help, default=self.default, choices=self.choices)
@@ -96,7 +100,7 @@ _FILE: Final = Argument("file", "a file, or - for the standard output or input")
 _ONE_VHOST: Final = Argument("--vhost", "only what is in this vhost (default: everything)")
 
 _NAME: Final = Argument("name", "name of the vhost")
-_VHOST: Final = Argument("--vhost", "name of the vhost (default: /)", "/")
+VHOST: Final = Argument("--vhost", "name of the vhost (default: /)", "/")
 
 
 def _list_policies(path: str, api: Api, given: Given) -> list[dict[str, Any]]:
@@ -127,7 +131,7 @@ def _policies(path: str, subject: str, settings: str) -> tuple[str, dict[str, Co
         "list": Command(
             f"show all {subject} of a vhost",
             partial(_list_policies, path),
-            (_VHOST,),
+            (VHOST,),
             ("vhost", "name", "pattern", "apply-to", "definition", "priority"),
         ),
         "set": Command(
@@ -139,10 +143,10 @@ def _policies(path: str, subject: str, settings: str) -> tuple[str, dict[str, Co
                 Argument("definition", f"JSON object of what is asked of them, such as {settings}"),
                 Argument("--priority", "of those that match, the highest governs (default: 0)", "0"),
                 Argument("--apply-to", "what it is for (default: all)", "all", ("queues", "exchanges", "all")),
-                _VHOST,
+                VHOST,
             ),
         ),
-        "clear": Command("remove one", partial(_clear_policy, path), (_POLICY, _VHOST)),
+        "clear": Command("remove one", partial(_clear_policy, path), (_POLICY, VHOST)),
     }
 
 
@@ -241,10 +245,10 @@ USER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                     Argument("configure", "regular expression: what to declare or delete"),
                     _WRITE,
                     _READ,
-                    _VHOST,
+                    VHOST,
                 ),
             ),
-            "clear": Command("let a user into a vhost no more", _clear_permission, (_USER, _VHOST)),
+            "clear": Command("let a user into a vhost no more", _clear_permission, (_USER, VHOST)),
         },
     ),
     "topic-permission": (
@@ -263,13 +267,13 @@ USER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                     Argument("exchange", "name of a topic exchange"),
                     Argument("write", "regular expression for keys to publish with; {username} and {vhost} are known"),
                     Argument("read", "likewise, to bind with"),
-                    _VHOST,
+                    VHOST,
                 ),
             ),
             "clear": Command(
                 "restrict them no more",
                 _clear_topic_permission,
-                (_USER, Argument("--exchange", "only this one (default: all)"), _VHOST),
+                (_USER, Argument("--exchange", "only this one (default: all)"), VHOST),
             ),
         },
     ),
@@ -300,9 +304,9 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
             "on": Command(
                 "copy all messages of a vhost to its exchange amq.rabbitmq.trace",
                 partial(_trace, tracing=True),
-                (_VHOST,),
+                (VHOST,),
             ),
-            "off": Command("copy the messages of a vhost no more", partial(_trace, tracing=False), (_VHOST,)),
+            "off": Command("copy the messages of a vhost no more", partial(_trace, tracing=False), (VHOST,)),
         },
     ),
     "definitions": (
@@ -322,31 +326,41 @@ def add_commands(
     commands: Any,
     add_place_of_data: Callable[[argparse.ArgumentParser], None],
     more: Mapping[str, tuple[str, dict[str, Command]]],
+    singles: Mapping[str, Command],
 ) -> None:
-    """Let the command line's parser (the result of `add_subparsers`) know all of them, and `more` such.
+    """Let the command line's parser (the result of `add_subparsers`) know all of them, `more` such, and single words.
 
     `add_place_of_data` gives a command the broker's own options that say where the data are.
     """
+    for word, command in singles.items():
+        _add_command(commands, word, command, f"{command.help} (of a running broker)")
     for noun, (subject, verbs) in {**COMMANDS, **USER_COMMANDS, **more}.items():
         where = "of a broker, running or not" if noun in USER_COMMANDS else "of a running broker"
         parser = commands.add_parser(noun, help=f"{', '.join(verbs)} {subject} {where}", allow_abbrev=False)
         actions = parser.add_subparsers(title="actions", metavar="", required=True)
         for verb, command in verbs.items():
-            action = actions.add_parser(verb, help=command.help, description=f"{command.help}.", allow_abbrev=False)
-            for argument in (*command.arguments, *_BROKER):
-                argument.add_to(action)
-            action.add_argument("--json", action="store_true", help="show JSON")
-            action.set_defaults(command="remote", remote=command, offline=False)
+            action = _add_command(actions, verb, command, command.help)
             if noun in USER_COMMANDS:
                 action.add_argument("--offline", action="store_true", help="work on the data; no broker may be running")
                 add_place_of_data(action)
+
+
+def _add_command(actions: Any, word: str, command: Command, help: str) -> argparse.ArgumentParser:
+    action: argparse.ArgumentParser = actions.add_parser(
+        word, help=help, description=f"{command.help}.", allow_abbrev=False
+    )
+    for argument in (*command.arguments, *_BROKER):
+        argument.add_to(action)
+    action.add_argument("--json", action="store_true", help="show JSON")
+    action.set_defaults(command="remote", remote=command, offline=False)
+    return action
 
 
 _BROKER: Final = (
     Argument(
         "--url",
         "where the broker's admin is (default: DISPATCHD_URL, or http://127.0.0.1:8080)",
-        os.environ.get("DISPATCHD_URL", "http://127.0.0.1:8080"),
+        default_url(),
     ),
     Argument("--user", "a user of it (default: DISPATCHD_USER, or guest)", os.environ.get("DISPATCHD_USER", "guest")),
     Argument(
@@ -366,9 +380,24 @@ def run(given: Given, api: Api | None = None) -> str:
     rows = command.run(api or Api(given.url, given.user, given.password), given)
     if rows is None:
         return ""
+    columns = command.columns
+    if getattr(given, "columns", None):
+        columns = tuple(column.strip() for column in given.columns.split(","))
+        known = {key for row in rows for key in row} | set(command.columns)
+        if rows and (unknown := [column for column in columns if column not in known]):
+            raise RemoteError(f"there is no column {unknown[0]!r}, expected some of {', '.join(sorted(known))}")
+        rows = [{column: row.get(column) for column in columns} for row in rows]
     if given.json:
         return json.dumps(rows, indent=2)
-    return rows if isinstance(rows, str) else table(command.columns, rows)
+    return rows if isinstance(rows, str) else table(columns, rows)
+
+
+def as_json(what: str, text: str) -> Any:
+    """The JSON that an argument has. Raises RemoteError."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise RemoteError(f"{what} is {text}, expected JSON: {error}") from None
 
 
 def password_of_stdin() -> str:

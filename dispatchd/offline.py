@@ -55,7 +55,12 @@ class OfflineApi(Api):
         self._store.close()
 
     def ask(
-        self, method: str, *names: str, body: dict[str, Any] | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        *names: str,
+        body: dict[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """What `Api.ask` does, of users and permissions alone. Raises RemoteError for what would be denied."""
         if method == "GET":

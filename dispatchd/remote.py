@@ -15,8 +15,20 @@ from urllib.parse import quote, urlencode
 SECONDS: Final = 15.0
 
 
+EXIT_FAILURE: Final = 1
+EXIT_UNAVAILABLE: Final = 69  # EX_UNAVAILABLE of sysexits.h
+
+
 class RemoteError(Exception):
-    """The broker could not be asked, or refused: one line that says why."""
+    """The broker could not be asked, or refused: one line that says why. `status` is the exit status to end with."""
+
+    status = EXIT_FAILURE
+
+
+class UnreachableError(RemoteError):
+    """Nobody answers where the broker should be, or it can't work now."""
+
+    status = EXIT_UNAVAILABLE
 
 
 class Api:
@@ -27,13 +39,18 @@ class Api:
         self._login = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
     def ask(
-        self, method: str, *names: str, body: dict[str, Any] | None = None, query: Mapping[str, str] | None = None
+        self,
+        method: str,
+        *names: str,
+        body: dict[str, Any] | None = None,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:
         """Ask for the address /api/`names`, each of them one segment; returns the JSON that comes, None without any.
 
         Raises RemoteError if there is no broker, or it refuses.
         """
-        with self._answer(method, names, body, query) as response:
+        with self._answer(method, names, body, query, headers) as response:
             found = response.read()
             return json.loads(found) if found else None
 
@@ -50,21 +67,27 @@ class Api:
 
     @contextmanager
     def _answer(
-        self, method: str, names: Iterable[str], body: dict[str, Any] | None, query: Mapping[str, str] | None
+        self,
+        method: str,
+        names: Iterable[str],
+        body: dict[str, Any] | None,
+        query: Mapping[str, str] | None,
+        more_headers: Mapping[str, str] | None = None,
     ) -> Iterator[HTTPResponse]:
         path = "/".join(quote(name, safe="") for name in names)
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": self._login, "Content-Type": "application/json", "X-Requested-With": "dispatchd"}
+        headers |= more_headers or {}
         url = f"{self._url}/api/{path}{f'?{urlencode(query)}' if query else ''}"
         try:
             request = urllib.request.Request(url, data, headers, method=method)
             with urllib.request.urlopen(request, timeout=SECONDS) as response:
                 yield response
         except urllib.error.HTTPError as error:
-            raise RemoteError(_reason(error)) from None
+            raise (UnreachableError if error.code == 503 else RemoteError)(_reason(error)) from None
         except (OSError, ValueError, HTTPException) as error:
             reason = getattr(error, "reason", error)
-            raise RemoteError(f"{self._url}: no broker's admin answers there: {reason}") from None
+            raise UnreachableError(f"{self._url}: no broker's admin answers there: {reason}") from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:
