@@ -16,6 +16,7 @@ from dispatchd.actors.hashing import DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS, 
 from dispatchd.broker_commands import BROKER_COMMANDS, SINGLE_COMMANDS
 from dispatchd.commands import add_commands, run
 from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
+from dispatchd.logs import log_to
 from dispatchd.remote import RemoteError
 from dispatchd.store_commands import add_store_commands, run_store_command
 
@@ -147,7 +148,14 @@ def _read(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Path |
 def _serve(given: dict[str, Any]) -> int:
     flags, written, path = _read(given)
     config = Config(**flags | written)
-    _log_to_stderr(config.log_level)
+    log = log_to(sys.stderr, config.log_level, config.log_format)
+    try:
+        return _serve_with(config, flags, written, path)
+    finally:
+        log.flush()
+
+
+def _serve_with(config: Config, flags: dict[str, Any], written: dict[str, Any], path: Path | None) -> int:
     overridden = [name for name, value in flags.items() if name in written and written[name] != value]
     if overridden:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in overridden)
@@ -156,16 +164,6 @@ def _serve(given: dict[str, Any]) -> int:
     from dispatchd.server import serve
 
     return serve(config)
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(),
-        stream=sys.stderr,
-        format="%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s",
-        datefmt="%Y-%m-%d %H:%M:%S",
-        force=True,
-    )
 
 
 def _hash_password(rounds: int) -> int:

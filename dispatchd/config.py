@@ -40,6 +40,7 @@ class Config:
     persist_dir: Path = Path("/data/dispatchd/")
     coalesce_interval: float = 0.2  # the seed's
     log_level: str = "info"
+    log_format: str = "text"
     guest_from_anywhere: bool = False
     admin_actions: bool = True
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
@@ -92,6 +93,7 @@ MOST_COALESCE_INTERVAL: Final = 60.0
 CLIENT_CERTIFICATES: Final = ("no", "optional", "required")
 LOGINS_FROM: Final = ("distinguished_name", "common_name")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+LOG_FORMATS: Final = ("text", "json")
 
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(us|ms|s)")
 _SECONDS: Final = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
@@ -299,6 +301,12 @@ OPTIONS: Final = (
         None,
     ),
     Option("log-level", _log_level, f"one of {', '.join(LOG_LEVELS)}", "how much is logged (default: info)"),
+    Option(
+        "log-format",
+        _one_of(LOG_FORMATS),
+        f"one of {', '.join(LOG_FORMATS)}",
+        "whether the lines of the log are for people or for programs (default: text)",
+    ),
     Option(
         "guest-from-anywhere",
         _truth,

@@ -33,6 +33,7 @@ from dispatchd.actors.watchdog import Watchdog
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.config import Config, ConfigError, StartError
 from dispatchd.garbage import GarbageCollection
+from dispatchd.logs import log_failures_of_greenlets
 from dispatchd.model.alarms import FAILING
 from dispatchd.model.users import User, Users
 from dispatchd.net.certificates import Certificates, TlsFiles
@@ -344,6 +345,7 @@ def serve(config: Config) -> int:
     most_files = raise_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)
     gevent.get_hub().NOT_ERROR += (StoreError,)  # whoever asked the store logs it, without a traceback
+    log_failures_of_greenlets()
     install_signal()
     stop_asked = Event()
     for number in (signal.SIGTERM, signal.SIGINT):

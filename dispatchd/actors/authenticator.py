@@ -178,6 +178,9 @@ class AuthenticatorActor(Actor):
                 self._failed.forget(peer)
                 answer(True)
             else:
+                logger.info(
+                    "a login of user %r from %s was refused: no such user, or the wrong password", check.user, peer
+                )
                 self._turn_away(peer, answer)
         check.answers.clear()
 

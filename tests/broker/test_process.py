@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,8 @@ import gevent
 import pytest
 from broker.conftest import Connect
 from broker.process import BrokerProcess
+from pika import PlainCredentials
+from pika.exceptions import ProbableAuthenticationError
 
 SECONDS = 20
 
@@ -113,3 +116,22 @@ def test_a_health_check_imports_nothing_of_the_broker() -> None:
         "dispatchd.healthcheck",
     }
     assert not loaded & {"gevent", "lmdb", "bottle", "pykka", "argparse", "json", "http.client", "ssl"}
+
+
+def test_the_log_may_be_json_and_has_no_bodies_and_no_passwords(tmp_path: Path, connect: Connect) -> None:
+    broker = BrokerProcess(tmp_path, "--log-format", "json", "--log-level", "debug")
+    broker.start()
+    try:
+        channel = connect(broker).channel()
+        channel.confirm_delivery()
+        channel.queue_declare("q", durable=True)
+        channel.basic_publish("", "q", b"the-secret-body")
+        assert channel.basic_get("q")[2] == b"the-secret-body"
+        with pytest.raises(ProbableAuthenticationError):
+            connect(broker, credentials=PlainCredentials("guest", "the-secret-password"))
+    finally:
+        broker.stop()
+    lines = [json.loads(line) for line in broker.log]
+    assert "Server startup complete" in [line["msg"] for line in lines]
+    assert any("a login of user 'guest' from 127.0.0.1 was refused" in line["msg"] for line in lines)
+    assert "the-secret" not in "\n".join(broker.log)

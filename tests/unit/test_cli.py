@@ -86,6 +86,7 @@ def test_log_level(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["-log-level", "error"]) == 0
     logging.getLogger("x").warning("unheard")
     logging.getLogger("x").error("heard")
+    logging.getLogger().handlers[0].flush()
     assert capsys.readouterr().err.endswith(" ERROR   x: heard\n")
 
 
