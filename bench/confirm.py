@@ -90,7 +90,7 @@ def main() -> None:
 
         def publish() -> None:
             client.socket.sendall(message)
-            client.skip(CONFIRM_OCTETS)
+            client.socket.recv(CONFIRM_OCTETS)
 
         acts = {
             "a page written over": write_over,
