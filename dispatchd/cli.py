@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import base64
 import getpass
+import json
 import logging
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ from dispatchd import __version__, is_compiled
 from dispatchd.actor_commands import ACTOR_COMMANDS, with_verb
 from dispatchd.actors.hashing import DEFAULT_ROUNDS, LEAST_ROUNDS, MOST_ROUNDS, hash_password
 from dispatchd.broker_commands import BROKER_COMMANDS, SINGLE_COMMANDS
-from dispatchd.commands import add_commands, run
-from dispatchd.config import OPTIONS, Config, ConfigError, StartError, read_file, read_flags
+from dispatchd.commands import add_commands, run, table
+from dispatchd.config import OPTIONS, ConfigError, StartError
+from dispatchd.config_sources import gather, rows
 from dispatchd.logs import log_to
 from dispatchd.remote import RemoteError
 from dispatchd.store_commands import add_store_commands, run_store_command
@@ -48,7 +50,9 @@ def main(argv: list[str] | None = None) -> int:
             case "remote":
                 return _print(_run_offline(arguments) if arguments.offline else run(arguments))
             case "store":
-                return _run_store_command(arguments)
+                return run_store_command(gather(given).config.persist_dir, arguments)
+            case "config":
+                return _print(_show_config(arguments))
         return _serve(given)
     except ConfigError as error:
         print(f"dispatchd: {error}", file=sys.stderr)
@@ -62,21 +66,19 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dispatchd",
         description="A durable AMQP 0-9-1 message broker.",
-        epilog="Each option may also have one dash. What the configuration file says overrides the command line.",
+        epilog="Each option may also have one dash, and each but --version be a variable of the environment, such as"
+        " DISPATCHD_AMQP_PORT for --amqp-port, which the command line overrides; what the configuration file says"
+        " overrides both.",
         allow_abbrev=False,
     )
     parser.set_defaults(command="serve")
     version = f"dispatchd {__version__} ({'compiled' if is_compiled() else 'pure'})"
     _add(parser, "version", action="version", version=version, help="show the version, and whether it runs compiled")
-    for option in OPTIONS:
-        if option.from_text is None:
-            _add(parser, option.key, action="store_true", help=option.help)
-        else:
-            _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
-    _add_config_file(parser)
+    _add_options(parser)
     commands = parser.add_subparsers(title="commands", metavar="")
     add_commands(commands, _add_place_of_data, {**BROKER_COMMANDS, **ACTOR_COMMANDS}, SINGLE_COMMANDS)
     add_store_commands(commands, _add_place_of_data)
+    _add_config_show(commands)
     perf = commands.add_parser("perf", help="put a load on a broker, this one or any other, and measure it")
     perf.set_defaults(command="perf")  # begun by __main__, unless options come before it
     check = commands.add_parser("healthcheck", help="ask whether a broker is ready; quick, for who asks often")
@@ -108,8 +110,42 @@ def _add(parser: argparse.ArgumentParser, name: str, **settings: Any) -> None:
     parser.add_argument(f"-{name}", **settings | {"dest": name.replace("-", "_"), "help": argparse.SUPPRESS})
 
 
+def _add_options(parser: argparse.ArgumentParser) -> None:
+    for option in OPTIONS:
+        if option.is_secret:
+            continue
+        if option.from_text is None:
+            _add(parser, option.key, action="store_true", help=option.help)
+        else:
+            _add(parser, option.key, metavar=option.key.rpartition("-")[2].upper(), help=option.help)
+    _add_config_file(parser)
+
+
+def _add_config_show(commands: Any) -> None:
+    parser = commands.add_parser("config", help="show the configuration that a broker would have", allow_abbrev=False)
+    actions = parser.add_subparsers(title="actions", metavar="", required=True)
+    show = actions.add_parser(
+        "show",
+        help="show every value, and where it comes from",
+        description="Show every value that a broker started with these options would have, and where it comes from."
+        " Times are in seconds, sizes in bytes; secrets are hidden.",
+        allow_abbrev=False,
+    )
+    show.set_defaults(command="config")
+    show.add_argument("--json", action="store_true", help="show JSON")
+    _add_options(show)
+
+
+def _show_config(arguments: argparse.Namespace) -> str:
+    sources = gather(vars(arguments))
+    for remark in sources.remarks:
+        print(f"dispatchd: {remark}", file=sys.stderr)
+    found = rows(sources)
+    return json.dumps(found, indent=2) if arguments.json else table(("key", "value", "from"), found)
+
+
 def _add_config_file(parser: argparse.ArgumentParser) -> None:
-    _add(parser, "config-file", metavar="FILE", type=Path, help="JSON configuration file (default: none)")
+    _add(parser, "config-file", metavar="FILE", type=Path, help="configuration file, JSON or .toml (default: none)")
     _add(parser, "config-file-if-exists", metavar="FILE", type=Path, help="the same, but it may be missing")
 
 
@@ -128,42 +164,21 @@ def _print(text: str) -> int:
 def _run_offline(arguments: argparse.Namespace) -> str:
     from dispatchd.offline import OfflineApi
 
-    flags, written, _ = _read(vars(arguments))
-    with OfflineApi(Config(**flags | written)) as api:
+    with OfflineApi(gather(vars(arguments)).config) as api:
         return run(arguments, api)
 
 
-def _run_store_command(arguments: argparse.Namespace) -> int:
-    flags, written, _ = _read(vars(arguments))
-    return run_store_command(Config(**flags | written).persist_dir, arguments)
-
-
-def _read(given: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], Path | None]:
-    """What the command line says, what the configuration file says, and the path of that."""
-    path: Path | None = given.get("config_file", given.get("config_file_if_exists"))
-    flags = read_flags({option.key: given[option.field] for option in OPTIONS if option.field in given})
-    return flags, {} if path is None else read_file(path, may_be_missing="config_file" not in given), path
-
-
 def _serve(given: dict[str, Any]) -> int:
-    flags, written, path = _read(given)
-    config = Config(**flags | written)
-    log = log_to(sys.stderr, config.log_level, config.log_format)
+    sources = gather(given)
+    log = log_to(sys.stderr, sources.config.log_level, sources.config.log_format)
     try:
-        return _serve_with(config, flags, written, path)
+        for remark in sources.remarks:
+            logger.warning("%s", remark)
+        from dispatchd.server import serve
+
+        return serve(sources.config)
     finally:
         log.flush()
-
-
-def _serve_with(config: Config, flags: dict[str, Any], written: dict[str, Any], path: Path | None) -> int:
-    overridden = [name for name, value in flags.items() if name in written and written[name] != value]
-    if overridden:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in overridden)
-        logger.warning("%s says otherwise than the command line and overrides %s", path, options)
-
-    from dispatchd.server import serve
-
-    return serve(config)
 
 
 def _hash_password(rounds: int) -> int:

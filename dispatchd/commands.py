@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from dispatchd.config_sources import login_of
 from dispatchd.healthcheck import default_url
 from dispatchd.model.names import printable
 from dispatchd.remote import Api, RemoteError
@@ -362,22 +362,19 @@ _BROKER: Final = (
         "where the broker's admin is (default: DISPATCHD_URL, or http://127.0.0.1:8080)",
         default_url(),
     ),
-    Argument("--user", "a user of it (default: DISPATCHD_USER, or guest)", os.environ.get("DISPATCHD_USER", "guest")),
-    Argument(
-        "--password",
-        "the user's password (default: DISPATCHD_PASSWORD, or guest)",
-        os.environ.get("DISPATCHD_PASSWORD", "guest"),
-    ),
+    Argument("--user", "a user of it (default: DISPATCHD_USER, or DISPATCHD_DEFAULT_USER, or guest)"),
+    Argument("--password", "the user's password (default: DISPATCHD_PASSWORD, or DISPATCHD_DEFAULT_PASS, or guest)"),
 )
 
 
 def run(given: Given, api: Api | None = None) -> str:
     """Carry out a command of the table, by another way than HTTP if there is an `api`; returns what is to be printed.
 
-    Raises RemoteError.
+    Raises RemoteError, and ConfigError if the environment names a password that can't be read.
     """
     command: Command = given.remote
-    rows = command.run(api or Api(given.url, given.user, given.password), given)
+    user, password = login_of()
+    rows = command.run(api or Api(given.url, given.user or user, given.password or password), given)
     if rows is None:
         return ""
     columns = command.columns

@@ -1,4 +1,4 @@
-"""The broker's configuration: defaults, then the command line, then the JSON file, each overriding the one before."""
+"""The broker's configuration: what can be chosen, and how texts, JSON and TOML are read for it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import binascii
 import json
 import os
 import re
+import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -44,6 +45,10 @@ class Config:
     guest_from_anywhere: bool = False
     admin_actions: bool = True
     users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    # RabbitMQ's names: what is made where there are no users, or no vhosts, yet.
+    default_user: str = "guest"
+    default_pass: str | None = field(default=None, repr=False)  # None: guest's is guest
+    default_vhost: str = "/"
 
     # RabbitMQ's defaults of the same names, offered in connection.tune.
     frame_max: int = 131072
@@ -75,6 +80,8 @@ class Option:
 
     `read` turns a value of the file into that of the configuration; raises ValueError if it is not what is `expected`.
     `from_text` turns the command line's text into a value as the file would have it; None for an option without one.
+    `alias` is RabbitMQ's variable of the environment that means the same. A secret is no option of the command line,
+    which others can read, and is never shown.
     """
 
     key: str
@@ -82,6 +89,8 @@ class Option:
     expected: str
     help: str
     from_text: Callable[[str], object] | None = str
+    alias: str | None = None
+    is_secret: bool = False
 
     @property
     def field(self) -> str:
@@ -90,6 +99,8 @@ class Option:
 
 
 MOST_COALESCE_INTERVAL: Final = 60.0
+MOST_OCTETS_OF_NAME: Final = 255
+MOST_OCTETS_OF_PASSWORD: Final = 72  # bcrypt's
 CLIENT_CERTIFICATES: Final = ("no", "optional", "required")
 LOGINS_FROM: Final = ("distinguished_name", "common_name")
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
@@ -122,6 +133,20 @@ def _count(value: object) -> int:
 def _text(value: object) -> str:
     if isinstance(value, str) and value and "\0" not in value:
         return value
+    raise ValueError
+
+
+def _name(value: object) -> str:
+    text = _text(value)
+    if text.isprintable() and len(text.encode()) <= MOST_OCTETS_OF_NAME:
+        return text
+    raise ValueError
+
+
+def _password(value: object) -> str:
+    text = _text(value)
+    if len(text.encode()) <= MOST_OCTETS_OF_PASSWORD:
+        return text
     raise ValueError
 
 
@@ -294,6 +319,28 @@ OPTIONS: Final = (
         "definitions in RabbitMQ's format, added before clients are let in (default: none)",
     ),
     Option(
+        "default-user",
+        _name,
+        f"a user's name of at most {MOST_OCTETS_OF_NAME} bytes",
+        "the user that is made where there are none yet; not guest needs a default-pass (default: guest)",
+        alias="RABBITMQ_DEFAULT_USER",
+    ),
+    Option(
+        "default-pass",
+        _password,
+        f"a password of at most {MOST_OCTETS_OF_PASSWORD} bytes",
+        "the password of that user, in the environment or the file (default: none, with which guest's is guest)",
+        alias="RABBITMQ_DEFAULT_PASS",
+        is_secret=True,
+    ),
+    Option(
+        "default-vhost",
+        _name,
+        f"a vhost's name of at most {MOST_OCTETS_OF_NAME} bytes",
+        "the vhost that is made where there are none yet (default: /)",
+        alias="RABBITMQ_DEFAULT_VHOST",
+    ),
+    Option(
         "salvage",
         _truth,
         "true or false",
@@ -324,6 +371,7 @@ OPTIONS: Final = (
 USERS: Final = "users"
 PASSWORD: Final = "password_bcrypt_base64"
 
+_TRUTHS: Final = {"true": True, "1": True, "false": False, "0": False}
 _BY_KEY: Final = {option.key: option for option in OPTIONS}
 
 
@@ -339,31 +387,41 @@ def read_flags(flags: Mapping[str, object]) -> dict[str, Any]:
     values = {}
     for key, given in flags.items():
         option = _BY_KEY[key]
-        value = option.from_text(given) if option.from_text is not None and isinstance(given, str) else given
-        try:
-            values[option.field] = option.read(value)
-        except ValueError:
-            raise ConfigError(f"option --{key}: found {_shown(given)}, expected {option.expected}") from None
+        values[option.field] = True if given is True else read_text(option, str(given), f"option --{key}")
     return values
 
 
+def read_text(option: Option, text: str, where: str) -> Any:
+    """Turn text into the option's value. Raises ConfigError, whose message begins with `where` the text was found."""
+    value = option.from_text(text) if option.from_text is not None else _TRUTHS.get(text, text)
+    try:
+        return option.read(value)
+    except ValueError:
+        raise ConfigError(f"{where}: found {_found(option, text)}, expected {option.expected}") from None
+
+
 def read_file(path: Path, may_be_missing: bool = False) -> dict[str, Any]:
-    """Read a configuration file; one that `may_be_missing`, and is, counts as empty.
+    """Read a configuration file, a .toml or JSON; one that `may_be_missing`, and is, counts as empty.
 
     Returns:
         Values of `Config` by the names of its fields, of the keys in the file only.
 
     Raises:
-        ConfigError: the file can't be read, is no JSON, has a key that is not known, or a value of the wrong type.
+        ConfigError: it can't be read, or not as what it is, has a key that is not known, or a value of the wrong type.
     """
+    is_toml = path.suffix == ".toml"
     try:
-        return _read_document(json.loads(path.read_bytes(), object_pairs_hook=_without_repetition))
+        octets = path.read_bytes()
+        if is_toml:
+            return _read_document(tomllib.loads(octets.decode()))
+        return _read_document(json.loads(octets, object_pairs_hook=_without_repetition))
     except OSError as error:
         if may_be_missing and isinstance(error, FileNotFoundError):
             return {}
         raise ConfigError(f"{path}: can't be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: found no JSON ({error}), expected a JSON object") from None
+        expected = "TOML" if is_toml else "a JSON object"
+        raise ConfigError(f"{path}: found no {'TOML' if is_toml else 'JSON'} ({error}), expected {expected}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 
@@ -391,7 +449,7 @@ def _read_document(document: object) -> dict[str, Any]:
             try:
                 values[option.field] = option.read(value)
             except ValueError:
-                raise ConfigError(f'key "{key}": found {_shown(value)}, expected {option.expected}') from None
+                raise ConfigError(f'key "{key}": found {_found(option, value)}, expected {option.expected}') from None
     return values
 
 
@@ -428,8 +486,12 @@ def _read_user(name: str, entry: object) -> bytes:
     raise ConfigError(f'key "{where}": found {found}, expected the output of `dispatchd hash-password`')
 
 
+def _found(option: Option, value: object) -> str:
+    return f"{_kind(value)} that is not shown" if option.is_secret else _shown(value)
+
+
 def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

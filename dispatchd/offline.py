@@ -26,8 +26,6 @@ from dispatchd.remote import Api, RemoteError
 from dispatchd.store.interface import StoreError
 from dispatchd.store.lmdb_store import LmdbStore
 
-DEFAULT_VHOST = "/"
-
 
 class OfflineApi(Api):
     """Asks the store in the place of a broker, which nobody can start meanwhile. To be left with `with`."""
@@ -41,7 +39,8 @@ class OfflineApi(Api):
         try:
             definitions = self._store.recover().definitions
             # A broker that finds no vhost makes this one.
-            self._vhosts = [name for name, each in read_rows(definitions).items() if each.definition] or [DEFAULT_VHOST]
+            self._vhosts = [name for name, each in read_rows(definitions).items() if each.definition]
+            self._vhosts = self._vhosts or [config.default_vhost]
             self._users = Users(users_of_file(config.users))
             self._users.restore(user_records(definitions), self._vhosts)
         except (StoreError, LookupError, TypeError, ValueError) as error:

@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gevent
@@ -18,7 +20,7 @@ import dispatchd
 from dispatchd.actors.authenticator import may_log_in
 from dispatchd.actors.broker import BrokerActor
 from dispatchd.actors.controls import resume_all
-from dispatchd.actors.credentials import Credentials, users_of_file
+from dispatchd.actors.credentials import Credentials, built_in_user, first_user, users_of_file
 from dispatchd.actors.definitions_export import Exporter
 from dispatchd.actors.definitions_import import Importer
 from dispatchd.actors.definitions_plan import Plan, read_definitions
@@ -106,12 +108,15 @@ class Server:
                 self.system,
                 self._store,
                 self._scratch,
-                Credentials(self._users, config.guest_from_anywhere, makes_guest=not plan.names_users),
+                Credentials(
+                    self._users, config.guest_from_anywhere, first=None if plan.names_users else _first_user(config)
+                ),
                 Limits(config.channel_max, config.frame_max, config.heartbeat, config.consumer_max_per_channel),
                 config.coalesce_interval,
                 watermarks=Watermarks.of(
                     config.memory_high_watermark, config.disk_free_limit, config.persist_dir if on_disk else None
                 ),
+                default_vhost=config.default_vhost,
             )
         except StoreError as error:
             self._close_stores()
@@ -303,6 +308,12 @@ def _done_within(seconds: float, ref: Ref, request: ActorMessage) -> bool:
             return isinstance(event, Event) and event.wait()
     except gevent.Timeout:
         return False
+
+
+def _first_user(config: Config) -> Callable[[list[str]], User]:
+    if config.default_pass is None:
+        return built_in_user
+    return partial(first_user, config.default_user, config.default_pass)
 
 
 def _certificates(config: Config) -> Certificates | None:

@@ -65,10 +65,12 @@ class BrokerActor(Actor):
         coalesce_seconds: float,
         resident: Residency = RESIDENT,
         watermarks: Watermarks | None = None,
+        default_vhost: str = DEFAULT_VHOST,
     ) -> None:
         """Recover what `store` holds and start the actors for it; `scratch` is empty.
 
         `resident` is how much of a queue may be in memory. Without `watermarks` nobody watches memory and disk.
+        `default_vhost` is made where there is none at all.
 
         Raises StoreError if the store can't be read, and ValueError if its definitions make no sense.
         """
@@ -101,8 +103,8 @@ class BrokerActor(Actor):
 
         contents = StoredQueues(store, recovered)
         if not any(stored.definition for stored in vhosts.values()):
-            default = VhostDefinition(DEFAULT_VHOST, "Default virtual host")
-            vhosts.setdefault(DEFAULT_VHOST, StoredVhost()).definition = default
+            default = VhostDefinition(default_vhost, "Default virtual host")
+            vhosts.setdefault(default_vhost, StoredVhost()).definition = default
             self.persistence.tell(Define([vhost_row(default)]))
         names = [name for name, stored in vhosts.items() if stored.definition is not None]
         if changed := credentials.restore(user_records(recovered.definitions), names):

@@ -6,12 +6,12 @@ import base64
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Final
 
-from dispatchd.actors.hashing import BCRYPT, LEAST_ROUNDS, PasswordHash, spend
+from dispatchd.actors.hashing import BCRYPT, DEFAULT_ROUNDS, LEAST_ROUNDS, PasswordHash, hash_password, spend
 from dispatchd.model.access import ALL_RIGHTS
 from dispatchd.model.definitions import Record
 from dispatchd.model.users import ADMINISTRATOR, Row, User, Users
@@ -47,23 +47,34 @@ def built_in_user(vhosts: list[str]) -> User:
     return user
 
 
+def first_user(name: str, password: str, vhosts: list[str]) -> User:
+    """An administrator whom the operator chose in the place of guest, who may do everything in the vhosts there are."""
+    user = User(name, base64.b64encode(hash_password(password.encode(), DEFAULT_ROUNDS)).decode(), BCRYPT)
+    user.tags = [ADMINISTRATOR]
+    user.rights = dict.fromkeys(vhosts, ALL_RIGHTS)
+    return user
+
+
 class Credentials:
     """The passwords of users, as others change them.
 
     A user called guest comes from loopback peers only, unless `guest_from_anywhere` (RabbitMQ's `loopback_users`) or
-    the configuration file is where it comes from. Where there are no users at all it is made, if it `makes_guest`.
+    the configuration file is where it comes from. Where there are no users at all the `first` is made, by default
+    guest, with all rights in the given vhosts.
     """
 
-    def __init__(self, users: Users, guest_from_anywhere: bool, *, makes_guest: bool = True) -> None:
+    def __init__(
+        self, users: Users, guest_from_anywhere: bool, *, first: Callable[[list[str]], User] | None = built_in_user
+    ) -> None:
         self.users = users
         self._guest_from_anywhere = guest_from_anywhere
-        self._makes_guest = makes_guest
+        self._first = first
         self._key = secrets.token_bytes(hashlib.blake2b.MAX_KEY_SIZE)
         self._proven: dict[str, tuple[str, bytes]] = {}
         self._most_rounds = -1, 0
 
     def restore(self, records: list[Record], vhosts: list[str]) -> list[Row]:
-        """Take in the users that a store kept; if there are none at all, guest is made.
+        """Take in the users that a store kept; if there are none at all, the first is made.
 
         While the file names users, a guest whose password was never changed is left out. Returns the rows that have to
         change. Raises KeyError for records that make no sense.
@@ -73,8 +84,8 @@ class Credentials:
                 each for each in records if (each["name"], each["password_hash"]) != (BUILT_IN_USER, BUILT_IN_HASH)
             ]
         rows = self.users.restore(records, vhosts)
-        if not len(self.users) and self._makes_guest:
-            rows += self.users.add(built_in_user(vhosts))
+        if not len(self.users) and self._first is not None:
+            rows += self.users.add(self._first(vhosts))
         return rows
 
     def permits_peer(self, user: str, peer: str) -> bool:

@@ -467,7 +467,7 @@ def test_guest_is_made_where_there_is_nobody() -> None:
     again = Credentials(Users(), guest_from_anywhere=False)
     assert again.restore([record], ["/"]) != []  # v is gone
     assert list(again.users.get("guest").rights) == ["/"]
-    assert Credentials(Users(), guest_from_anywhere=False, makes_guest=False).restore([], ["/"]) == []
+    assert Credentials(Users(), guest_from_anywhere=False, first=None).restore([], ["/"]) == []
 
 
 def test_guest_with_its_first_password_is_nobody_while_the_file_names_users() -> None:

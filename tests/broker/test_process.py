@@ -19,6 +19,8 @@ from broker.process import BrokerProcess
 from pika import PlainCredentials
 from pika.exceptions import ProbableAuthenticationError
 
+from dispatchd.cli import main
+
 SECONDS = 20
 
 
@@ -135,3 +137,25 @@ def test_the_log_may_be_json_and_has_no_bodies_and_no_passwords(tmp_path: Path, 
     assert "Server startup complete" in [line["msg"] for line in lines]
     assert any("a login of user 'guest' from 127.0.0.1 was refused" in line["msg"] for line in lines)
     assert "the-secret" not in "\n".join(broker.log)
+
+
+def test_rabbitmqs_variables_say_whom_and_what_a_new_broker_has(
+    tmp_path: Path, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    monkeypatch.setenv("RABBITMQ_DEFAULT_USER", "alice")
+    monkeypatch.setenv("RABBITMQ_DEFAULT_PASS_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("RABBITMQ_DEFAULT_VHOST", "shop")
+    broker = BrokerProcess(tmp_path / "data")
+    for _ in range(2):
+        broker.start()
+        connect(broker, credentials=PlainCredentials("alice", "s3cret"), virtual_host="shop").channel().queue_declare(
+            "q", durable=True
+        )
+        with pytest.raises(ProbableAuthenticationError):
+            connect(broker, virtual_host="shop")
+        assert (
+            main(["list", "queues", "--password", "s3cret", "--url", f"http://{broker.host}:{broker.admin_port}"]) == 0
+        )
+        assert broker.stop() == 0
+        (tmp_path / "secret").write_text("other")  # which changes nothing where there are users

@@ -78,7 +78,7 @@ def test_the_file_overrides_the_command_line_and_one_line_says_so(
     assert cli.main(argv) == 0
     assert server.config == Config(amqp_port=2, admin_port=3, debug_port=6, bind="::1", log_level="warning")
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"{file} says otherwise than the command line and overrides --amqp-port, --admin-port")
+    assert line.endswith(f"{file} says otherwise and overrides --amqp-port, --admin-port")
     assert " WARNING dispatchd.cli: " in line
 
 
