@@ -50,16 +50,19 @@ from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
 from dispatchd.web.app import Section, make_app
 from dispatchd.web.debug import DebugServer
+from dispatchd.web.declarations import Declarations
 from dispatchd.web.definitions import Definitions
 from dispatchd.web.details import Details
 from dispatchd.web.events import Events
 from dispatchd.web.flow import Flow
 from dispatchd.web.gate import Gate
 from dispatchd.web.guard import Guard
+from dispatchd.web.health import Health
 from dispatchd.web.limits import Limits as LimitsSection
 from dispatchd.web.log import Log, LogRing
 from dispatchd.web.meter import Meter
 from dispatchd.web.operations import Operations
+from dispatchd.web.permits import Permits
 from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
 from dispatchd.web.sessions import Sessions
@@ -145,12 +148,15 @@ class Server:
         meter = Meter(self.system)
         self._events = Events(meter)
         directory = Directory(self._users)
+        permits = Permits(self.system, self._users.access)
         sections: list[Section] = [
             Actors(self.system, guard),
             ActorActions(self.system, guard),
             ActorTrace(self.system, guard),
             Details(self.system, meter, self._events),
-            Operations(self.system),
+            Operations(self.system, permits),
+            Declarations(self.system, permits),
+            Health(self.system, permits, self._overview, self._can_work),
             Topology(self.system, meter),
             Flow(self.system, self._events, self._broker.alarms.rows),
             Log(self._log, self._events),

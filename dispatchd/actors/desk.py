@@ -30,7 +30,9 @@ class Desk:
     name = "operator"
     number = 0
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, access: Access | None = None) -> None:
+        """`access` is what the operator may do, None if everything."""
+        self._access = access or _everything()
         self._until = time.monotonic() + seconds
         self._answers: SimpleQueue[ActorMessage] = SimpleQueue()
         self._is_closed = False
@@ -82,7 +84,7 @@ class Desk:
         return found
 
     def _ask(self, actor: Ref, method: Method) -> None:
-        actor.tell(Request(self, method, self.number, _everything()))  # type: ignore[arg-type] # likewise
+        actor.tell(Request(self, method, self.number, self._access))  # type: ignore[arg-type] # likewise
 
     def settle(self, entries: list[QueueEntry], outcome: type[ActorMessage]) -> None:
         """Tell the queue of these what became of them: `Settle`, `Discard` or `Requeue`."""
@@ -118,9 +120,9 @@ def _everything() -> Access:
 
 
 @contextmanager
-def desk(seconds: float) -> Iterator[Desk]:
+def desk(seconds: float, access: Access | None = None) -> Iterator[Desk]:
     """A desk that is open for a while."""
-    made = Desk(seconds)
+    made = Desk(seconds, access)
     try:
         yield made
     finally:

@@ -6,7 +6,9 @@ import platform
 from typing import Any
 
 from dispatchd import __version__
+from dispatchd.model.exchanges.types import EXCHANGE_TYPES
 
+KNOWN_EXCHANGE_TYPES = EXCHANGE_TYPES
 COMPATIBLE_PRODUCT = "RabbitMQ"
 COMPATIBLE_VERSION = "3.12.0"
 """Whose behaviour clients may rely on. kombu, and with it Celery, asks for these two to decide what basic.qos means;

@@ -9,6 +9,7 @@ from dispatchd.amqp.errors import NotFound
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Actor, Ref, System
+    from dispatchd.model.definitions import ExchangeDefinition
 
 
 def find_vhost(system: System, name: str) -> VhostActor:
@@ -35,6 +36,11 @@ def find_exchange(system: System, vhost: str, name: str, *, to_publish: bool = F
     find = catalogue.exchange_to_publish_to if to_publish else catalogue.existing_exchange
     ref: Ref = find(name).destination.ref
     return ref
+
+
+def find_exchange_definition(system: System, vhost: str, name: str) -> ExchangeDefinition:
+    """How an exchange was declared. Raises NotFound (404)."""
+    return find_vhost(system, vhost).catalogue.existing_exchange(name)
 
 
 def find_by_name(system: System, kind: str, name: str) -> Actor:

@@ -11,10 +11,13 @@ from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.amqp.message import bare_copy, make_address, make_message
 from dispatchd.amqp.properties import Properties
+from dispatchd.model.binding import QUEUE
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.amqp.message import Message
+    from dispatchd.amqp.methods import Method
+    from dispatchd.model.access import Access
     from dispatchd.model.entry import QueueEntry
 
 OPERATION_SECONDS: Final = 10.0
@@ -25,6 +28,9 @@ ACK_MODES: Final[dict[str, type[ActorMessage]]] = {
     "reject_requeue_true": Requeue,
     "reject_requeue_false": Discard,
 }
+
+BindingArguments = tuple[str, str, str, str, dict[str, Any]]
+"""Of a binding: its source, the kind of its destination, the name of that, the routing key and the arguments."""
 
 
 def purge(queue: Ref, name: str) -> int:
@@ -50,6 +56,29 @@ def delete_exchange(vhost: Ref, name: str, *, if_unused: bool) -> None:
     """Delete an exchange. Raises PreconditionFailed (406) if it is in use and must not be, AccessRefused for ours."""
     with desk(OPERATION_SECONDS) as at:
         at.order(vhost, m.ExchangeDelete(exchange=name, if_unused=if_unused))
+
+
+def declare(vhost: Ref, method: m.QueueDeclare | m.ExchangeDeclare, access: Access | None) -> None:
+    """Declare a queue or an exchange, as far as `access` lets one; None is everything.
+
+    Raises the AmqpError that a client would get, such as PreconditionFailed (406) if it is there and differs.
+    """
+    with desk(OPERATION_SECONDS, access) as at:
+        at.order(vhost, method)
+
+
+def bind(vhost: Ref, binding: BindingArguments, access: Access | None, *, undo: bool = False) -> None:
+    """Make a binding, or take it away; as `declare`."""
+    source, kind, destination, routing_key, arguments = binding
+    method: Method
+    if kind == QUEUE:
+        of_queue = m.QueueUnbind if undo else m.QueueBind
+        method = of_queue(queue=destination, exchange=source, routing_key=routing_key, arguments=arguments)
+    else:
+        of_exchange = m.ExchangeUnbind if undo else m.ExchangeBind
+        method = of_exchange(destination=destination, source=source, routing_key=routing_key, arguments=arguments)
+    with desk(OPERATION_SECONDS, access) as at:
+        at.order(vhost, method)
 
 
 def get(

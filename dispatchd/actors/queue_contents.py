@@ -376,6 +376,8 @@ class QueueContents(Inspectable):
                     "prefetch_count": consumer.prefetch,
                     "unacked": consumer.unacked,
                     "delivered": consumer.delivered,
+                    "arguments": consumer.arguments,
+                    "active": not queue.rules.single_active_consumer or consumer is queue._active,
                 }
                 for consumer in queue.consumers
             ],

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 from time import perf_counter_ns
@@ -88,7 +89,8 @@ class System:
     """All actors of one broker, by number: what the admin looks at from outside.
 
     Those `measured` did something in the last minute; who is in `pauses` will go on by itself or is told to. `slow` are
-    handlers that took long, `blocks` the times that the loop stood still, which the watchdog notes.
+    handlers that took long, `blocks` the times that the loop stood still, which the watchdog notes. `churn` counts who
+    began and ended, by kind, and the declarations of queues.
     """
 
     def __init__(self) -> None:
@@ -100,6 +102,7 @@ class System:
         self.slow = HoldUps()
         self.blocks = HoldUps()
         self.ended = 0
+        self.churn: Counter[str] = Counter()
         self._numbers = count(1)
 
     def next_number(self) -> int:
@@ -109,11 +112,13 @@ class System:
     def register(self, actor: Actor) -> None:
         """Take an actor in that begins."""
         self.actors[actor.number] = actor
+        self.churn[f"{actor.kind}_created"] += 1
 
     def unregister(self, actor: Actor) -> None:
         """Forget an actor that has stopped."""
         if self.actors.pop(actor.number, None) is not None:
             self.ended += 1
+            self.churn[f"{actor.kind}_ended"] += 1
             self.measured.pop(actor.number, None)
             if (pause := self.pauses.pop(actor.number, None)) is not None:
                 pause.cancel()

@@ -176,6 +176,7 @@ class VhostActor(VhostContents):
         if method.passive:
             self._hand_on(request, method, change)
             return
+        self.system.churn["queue_declared"] += 1
         name = clean_name(method.queue)
         if self.limits and name not in self.catalogue.queues:
             shown = name or server_given_name(QUEUE_NAME_PREFIX, os.urandom)  # one such as it would get

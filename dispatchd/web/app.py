@@ -13,11 +13,14 @@ import bottle
 
 from dispatchd.actors.runtime import System
 from dispatchd.web.answers import answer_json, answer_text
+from dispatchd.web.bindings import Bindings
 from dispatchd.web.encoding import plain
 from dispatchd.web.events import Events
 from dispatchd.web.files import Files
 from dispatchd.web.gate import Gate, challenge
 from dispatchd.web.lists import Lists
+from dispatchd.web.management import Management, overview_row
+from dispatchd.web.members import Members
 from dispatchd.web.meter import Meter
 from dispatchd.web.requests import name_filter
 from dispatchd.web.roles import Forbidden
@@ -78,7 +81,8 @@ class Admin:
 
     def overview(self) -> str:
         """See `overview_facts`."""
-        return answer_json(json.dumps(plain(self.overview_facts())))
+        facts = self.overview_facts()
+        return answer_json(json.dumps(plain({**facts, **overview_row(facts, self._meter)})))
 
     def overview_facts(self) -> dict[str, Any]:
         """Facts about the broker, totals and rates over all actors, these by state, and how persistence does.
@@ -130,6 +134,13 @@ def answer_error(error: Any) -> str:
     return answer_json(json.dumps({"error": name, "reason": str(error.body)}))
 
 
+def forget_last_slash() -> None:
+    """`/api/queues/` is the list too: some tools ask for it like that."""
+    path = bottle.request.environ["PATH_INFO"]
+    if path.startswith("/api/"):
+        bottle.request.environ["PATH_INFO"] = path.rstrip("/")
+
+
 def add_security_headers() -> None:
     """Tell the browser to trust nothing but this page's own files, and nobody to frame it."""
     for name, value in SECURITY_HEADERS.items():
@@ -161,6 +172,7 @@ def make_app(
     app = bottle.Bottle()
     app.router.add_filter("name", name_filter)
     app.default_error_handler = answer_error
+    app.add_hook("before_request", forget_last_slash)
     gate.route(app)
     app.add_hook("after_request", add_security_headers)
     app.get("/livez", callback=admin.live)
@@ -171,7 +183,10 @@ def make_app(
     app.get("/api/overview", callback=admin.overview)
     events.offer("overview", admin.overview_facts)
     events.offer("status", admin.status_facts)
-    all_sections: list[Section] = [events, Lists(system, meter), *sections]
+    lists = Lists(system, meter)
+    all_sections: list[Section] = [
+        events, lists, Members(system, lists), Bindings(system), Management(system, overview), *sections
+    ]  # fmt: skip
     for section in all_sections:
         section.route(app)
     return app

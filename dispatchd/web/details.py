@@ -15,6 +15,7 @@ from dispatchd.actors.runtime import Actor, Ref, System
 from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import plain
 from dispatchd.web.events import Events
+from dispatchd.web.fields import completed
 from dispatchd.web.lists import rates_of
 from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.requests import denials
@@ -102,7 +103,8 @@ class Details:
     def _row(self, actor: Actor) -> Row:
         self._meter.look()
         for told in self._inspections.of([actor]):
-            return {**self._seen(actor), **told, "history": self._meter.history_of(actor)}
+            row = {**self._seen(actor), **told, "history": self._meter.history_of(actor)}
+            return completed(actor.kind, row)
         raise bottle.HTTPError(404, f"{actor.name} is gone")
 
     def _seen(self, actor: Actor) -> Row:

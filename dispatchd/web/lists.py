@@ -11,6 +11,7 @@ import bottle
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import json_list, plain
+from dispatchd.web.fields import completed
 from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.paging import Paging, field_of
 from dispatchd.web.roles import MONITORING, current, has_role, visible
@@ -64,6 +65,7 @@ class Lists:
             rows = self.rows(paging.part(found))
         else:
             rows = paging.part(paging.sorted(self.rows(found), lambda row: field_of(row, paging.sort)))
+        rows = [paging.pruned(row) for row in rows]
         if paging.page is None:
             return answer_json(json_list(rows))
         return answer_json(json.dumps(paging.answer(rows, len(actors), len(found)), allow_nan=False))
@@ -84,7 +86,7 @@ class Lists:
             row = told.get(actor.number)
             if row is not None:
                 seen = plain(self._seen(actor)) if "late" in row else rates_of(self._meter, actor)
-                rows.append({**seen, **row} if "late" in row else {**row, **seen})
+                rows.append(completed(actor.kind, {**seen, **row} if "late" in row else {**row, **seen}))
         return rows
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Final, NamedTuple
 
 import gevent
 
@@ -78,6 +78,7 @@ class Sums:
         self.grown = grown or [0] * len(metered.counters)
         self.rates = [0.0] * len(metered.counters)
         self.gauges = [0] * len(metered.gauges)
+        self.gauge_rates = [0.0] * len(metered.gauges)
 
     def begun(self) -> Sums:
         """Those of the next look: what has grown goes on growing."""
@@ -94,6 +95,18 @@ class Sums:
             self.grown[place] += count
             self.rates[place] += rates[place]
 
+    def compare(self, before: Sums, seconds: float) -> None:
+        """See how fast the levels rose, or fell, since the look before."""
+        self.gauge_rates = [(now - then) / seconds for now, then in zip(self.gauges, before.gauges, strict=True)]
+
+    def stats(self) -> Figures:
+        """The sums of what grows under RabbitMQ's names, with their rates."""
+        return details(self._metered.counters.values(), self.grown, self.rates)
+
+    def levels(self) -> Figures:
+        """The sums of what goes up and down, with the rates of that."""
+        return details(self._metered.gauges, self.gauges, self.gauge_rates)
+
     def to_row(self) -> Figures:
         """All sums by the names of what was summed up."""
         metered = self._metered
@@ -101,6 +114,30 @@ class Sums:
             **dict(zip(metered.counters, self.grown, strict=True)),
             **dict(zip(metered.gauges, self.gauges, strict=True)),
         }
+
+
+class Churn:
+    """Who came and went: counts of the system's, and how fast they grew."""
+
+    names: ClassVar[dict[str, str]] = {
+        "connection_created": "connection_created", "connection_closed": "connection_ended",
+        "channel_created": "channel_created", "channel_closed": "channel_ended",
+        "queue_declared": "queue_declared", "queue_created": "queue_created", "queue_deleted": "queue_ended",
+    }  # fmt: skip
+
+    def __init__(self) -> None:
+        self._counts = [0] * len(self.names)
+        self._rates = [0.0] * len(self.names)
+
+    def update(self, churn: Mapping[str, int], seconds: float) -> None:
+        """Take in the counts of now, which are so many seconds after the last ones."""
+        counts = [churn.get(name, 0) for name in self.names.values()]
+        self._rates = [(new - old) / seconds for new, old in zip(counts, self._counts, strict=True)]
+        self._counts = counts
+
+    def to_row(self) -> Figures:
+        """RabbitMQ's `churn_rates`."""
+        return details(self.names, self._counts, self._rates)
 
 
 class Meter:
@@ -113,6 +150,7 @@ class Meter:
         self._histories = 0
         self._sums = {kind: Sums(metered) for kind, metered in METERED.items()}
         self._history = History(tuple(BROKER_WIDE))
+        self._churned = Churn()
         self.cost = 0.0
         """Seconds that the last look took, without those that others had meanwhile."""
 
@@ -150,6 +188,9 @@ class Meter:
             if reading.history is not None:
                 histories += 1
                 reading.history.add(at, [*reading.rates, *gauges])
+        for kind, each in sums.items():
+            each.compare(self._sums[kind], since)
+        self._churned.update(self._system.churn, since)
         self._sums, self._readings, self._histories = sums, readings, histories
         now_at: Figures = {**self.totals(), **self.rates()}
         self._history.add(at, [now_at[name] for name in BROKER_WIDE])
@@ -186,6 +227,14 @@ class Meter:
             for place, name in enumerate(METERED[kind].counters)
         }
 
+    def sums_of(self, kind: str) -> Sums:
+        """Those over all actors of this kind, at the last look."""
+        return self._sums[kind]
+
+    def churn(self) -> Figures:
+        """How many connections, channels and queues came and went, as RabbitMQ has it, with the rates of that."""
+        return self._churned.to_row()
+
     def history(self) -> dict[str, Any]:
         """How the whole broker did lately; see `History.to_row`."""
         return self._history.to_row()
@@ -202,11 +251,16 @@ class Meter:
         """
         metered = METERED[actor.kind]
         reading = self._readings.get(actor.number) or Reading(len(metered.counters))
-        found: dict[str, Any] = {}
-        for place, name in enumerate(metered.counters.values()):
-            found[name] = reading.counters[place]
-            found[f"{name}_details"] = {"rate": round(reading.rates[place], 2)}
-        return found
+        return details(metered.counters.values(), reading.counters, reading.rates)
+
+
+def details(names: Iterable[str], counts: Iterable[int], rates: Iterable[float]) -> Figures:
+    """Counts and rates in RabbitMQ's form: `{"publish": 3, "publish_details": {"rate": 1.5}}`."""
+    found: Figures = {}
+    for name, count, rate in zip(names, counts, rates, strict=True):
+        found[name] = count
+        found[f"{name}_details"] = {"rate": round(rate, 2)}
+    return found
 
 
 def figures_of(actor: Actor) -> Figures | None:

@@ -18,6 +18,7 @@ from dispatchd.actors.runtime import Ref, System
 from dispatchd.web.answers import answer_json, created
 from dispatchd.web.details import exchange_name
 from dispatchd.web.encoding import plain
+from dispatchd.web.permits import Permits
 from dispatchd.web.requests import body_object, denials, give
 from dispatchd.web.roles import current
 
@@ -35,8 +36,9 @@ ENCODINGS: Final = ("auto", "base64")
 class Operations:
     """The handlers. Who did what is written to the log `dispatchd.audit`."""
 
-    def __init__(self, system: System) -> None:
+    def __init__(self, system: System, permits: Permits) -> None:
         self._system = system
+        self._permits = permits
 
     def route(self, app: bottle.Bottle) -> None:
         """Say at which addresses the handlers are."""
@@ -53,17 +55,19 @@ class Operations:
     def delete_queue(self, vhost: str, name: str) -> str:
         """Delete a queue; `if-unused` and `if-empty` in the query are conditions. Raises 400 and 404."""
         if_unused, if_empty = _is_asked("if-unused"), _is_asked("if-empty")
+        self._permits.require("configure", "queue", vhost, name)
         with denials():
             queue = find_queue(self._system, vhost, name)
             count = operations.delete_queue(queue, name, if_unused=if_unused, if_empty=if_empty)
-        _note("deleted queue %r of vhost %r with %d messages", name, vhost, count)
+        note("deleted queue %r of vhost %r with %d messages", name, vhost, count)
         return created(is_new=False)
 
     def purge(self, vhost: str, name: str) -> str:
         """Remove all that is ready in a queue. Raises 404."""
+        self._permits.require("read", "queue", vhost, name)
         with denials():
             count = operations.purge(find_queue(self._system, vhost, name), name)
-        _note("purged queue %r of vhost %r of %d messages", name, vhost, count)
+        note("purged queue %r of vhost %r of %d messages", name, vhost, count)
         return created(is_new=False)
 
     def peek(self, vhost: str, name: str) -> str:
@@ -73,10 +77,11 @@ class Operations:
         skip = _whole(query.get("skip", "0"), "skip", 0, 1 << 30)
         encoding, truncate = _shown(query.get("encoding"), query.get("truncate"))
         rows = give(self._queue(vhost, name), Peek(count, skip, encoding, truncate))
-        return answer_json(json.dumps(plain(rows), allow_nan=False))
+        return _answer_messages(rows)
 
     def get(self, vhost: str, name: str) -> str:
         """Take messages from a queue; the body says how many, and what becomes of them. Raises 400 and 404."""
+        self._permits.require("read", "queue", vhost, name)
         body = body_object()
         count = _whole(body.get("count", 1), "count", 1, MOST_MESSAGES)
         requeues = body.get("requeue", True) in (True, "true")  # what clients say who are older than ackmode
@@ -87,8 +92,8 @@ class Operations:
         with denials():
             rows = operations.get(find_queue(self._system, vhost, name), name, count, ack_mode, encoding, truncate)
         if not ack_mode.endswith("true"):
-            _note("took %d messages from queue %r of vhost %r (%s)", len(rows), name, vhost, ack_mode)
-        return answer_json(json.dumps(plain(rows), allow_nan=False))
+            note("took %d messages from queue %r of vhost %r (%s)", len(rows), name, vhost, ack_mode)
+        return _answer_messages(rows)
 
     def move(self, vhost: str, name: str) -> str:
         """Move messages to the queue `target` of the same vhost, at most `count`. Raises 400 and 404.
@@ -106,16 +111,17 @@ class Operations:
             find_queue(self._system, vhost, target)
             queue, exchange = find_queue(self._system, vhost, name), find_exchange(self._system, vhost, "")
             moved, refused = operations.move(queue, name, exchange, target, count)
-        _note("moved %d messages from queue %r to %r in vhost %r", moved, name, target, vhost)
+        note("moved %d messages from queue %r to %r in vhost %r", moved, name, target, vhost)
         return answer_json(json.dumps({"moved": moved, "refused": refused}))
 
     def delete_exchange(self, vhost: str, name: str) -> str:
         """Delete an exchange; `if-unused` in the query is a condition. Raises 400, 403 and 404."""
+        self._permits.require("configure", "exchange", vhost, exchange_name(name))
         with denials():
             find_exchange(self._system, vhost, exchange_name(name))
             vhost_ref = find_vhost(self._system, vhost).ref
             operations.delete_exchange(vhost_ref, exchange_name(name), if_unused=_is_asked("if-unused"))
-        _note("deleted exchange %r of vhost %r", name, vhost)
+        note("deleted exchange %r of vhost %r", name, vhost)
         return created(is_new=False)
 
     def publish(self, vhost: str, name: str) -> str:
@@ -128,10 +134,11 @@ class Operations:
         if not isinstance(properties, dict):
             raise bottle.HTTPError(400, f"properties is {properties!r}, expected an object")
         payload = _octets(body["payload"], body.get("payload_encoding", "string"))
+        self._permits.require_publish(vhost, exchange_name(name), body["routing_key"], properties)
         with denials():
             exchange = find_exchange(self._system, vhost, exchange_name(name), to_publish=True)
             routed = operations.publish(exchange, exchange_name(name), body["routing_key"], properties, payload)
-        _note("published to exchange %r of vhost %r by key %r", name, vhost, body["routing_key"])
+        note("published to exchange %r of vhost %r by key %r", name, vhost, body["routing_key"])
         return answer_json(json.dumps({"routed": routed}))
 
     def close_connection(self, name: str) -> str:
@@ -140,7 +147,7 @@ class Operations:
         with denials():
             actor = find_by_name(self._system, "connection", name)
         actor.ref.tell(CloseConnection(reason))
-        _note("closed connection %r: %s", name, reason)
+        note("closed connection %r: %s", name, reason)
         if not actor.actor_stopped.wait(CLOSE_SECONDS):
             raise bottle.HTTPError(503, f"it did not close in {CLOSE_SECONDS:g} s")
         return created(is_new=False)
@@ -150,7 +157,14 @@ class Operations:
             return find_queue(self._system, vhost, name)
 
 
-def _note(what: str, *arguments: Any) -> None:
+def _answer_messages(rows: list[dict[str, Any]]) -> str:
+    """Bodies are told whole: only their encoding, and `truncate`, change them. rabbitmqadmin's tables take no null."""
+    shown = [{**plain(row), "payload": row["payload"]} for row in rows]
+    told = [{name: value for name, value in row.items() if value is not None} for row in shown]
+    return answer_json(json.dumps(told, allow_nan=False))
+
+
+def note(what: str, *arguments: Any) -> None:
     """Write down who did what. Names are shown as Python writes them: a line break in one makes no line of its own."""
     request = bottle.request
     audit.info("%r from %s " + what, current().name, request.environ.get("REMOTE_ADDR"), *arguments)

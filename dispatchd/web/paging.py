@@ -15,6 +15,7 @@ from dispatchd.web.sorting import in_order
 PAGE_SIZE: Final = 100
 MOST_ROWS: Final = 500
 LONGEST_FILTER: Final = 1000
+MOST_COLUMNS: Final = 100
 LARGEST_PROGRAM: Final = 2_000
 """Instructions of what RE2 makes of an expression: no name costs more than milliseconds."""
 
@@ -31,6 +32,9 @@ class Paging:
         self.page_size = _number("page_size", 1, MOST_ROWS) if query.get("page_size") else PAGE_SIZE
         self.sort = tuple(query.getunicode("sort", "").split(".")) if query.get("sort") else ()
         self.is_reversed = query.get("sort_reverse") == "true"
+        self._columns = [tuple(name.split(".")) for name in query.getunicode("columns", "").split(",") if name]
+        if len(self._columns) > MOST_COLUMNS:
+            raise bottle.HTTPError(400, f"columns has more than {MOST_COLUMNS} names")
         self._name = query.getunicode("name", "")
         if len(self._name) > LONGEST_FILTER:
             raise bottle.HTTPError(400, f"name is longer than {LONGEST_FILTER} characters")
@@ -71,6 +75,20 @@ class Paging:
         if start and start >= len(things):
             raise bottle.HTTPError(400, f"page_out_of_range: page {self.page}, but there are {self.pages(len(things))}")
         return things[start : start + self.page_size]
+
+    def pruned(self, row: Row) -> Row:
+        """The columns of a row that were asked for, which may be fields of objects in it; all without any."""
+        if not self._columns:
+            return row
+        found: Row = {}
+        for path in self._columns:
+            if (value := field_of(row, path)) is not None:
+                within = found
+                for name in path[:-1]:
+                    nested = within.get(name)
+                    within[name] = within = nested if isinstance(nested, dict) else {}
+                within[path[-1]] = value
+        return found
 
     def pages(self, count: int) -> int:
         """How many pages so many things take; nothing is one page too."""

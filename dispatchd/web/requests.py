@@ -12,7 +12,15 @@ import bottle
 
 from dispatchd.actors.orders import Order, carry_out
 from dispatchd.actors.runtime import Ref
-from dispatchd.amqp.errors import AccessRefused, AmqpError, CommandInvalid, NotAllowed, NotFound, PreconditionFailed
+from dispatchd.amqp.errors import (
+    AccessRefused,
+    AmqpError,
+    CommandInvalid,
+    NotAllowed,
+    NotFound,
+    PreconditionFailed,
+    ResourceLocked,
+)
 
 ORDER_SECONDS = 10.0
 MOST_DIGITS = 15
@@ -23,6 +31,7 @@ _STATUS: dict[type[AmqpError], int] = {
     NotAllowed: 400,
     NotFound: 404,
     PreconditionFailed: 400,
+    ResourceLocked: 400,
 }
 
 

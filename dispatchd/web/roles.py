@@ -67,6 +67,19 @@ class Rule:
         return True, vhost
 
 
+_SHOWN: Final = (
+    "auth", "bindings", "bindings/{vhost}", "bindings/{vhost}/e/*/*/*", "bindings/{vhost}/e/*/*/*/*", "cluster-name",
+    "consumers", "consumers/{vhost}", "exchanges/{vhost}/*/bindings/*", "extensions", "queues/{vhost}/*/bindings",
+    "vhosts/{vhost}/connections", "vhosts/{vhost}/channels", "aliveness-test/{vhost}", "health/checks/*",
+    "health/checks/*/*", "healthchecks/node", "healthchecks/node/*", "deprecated-features", "feature-flags",
+    "federation-links", "global-parameters", "parameters", "shovels",
+)  # fmt: skip
+"""What every user of the management is shown, as far as it sees the vhost."""
+_DONE: Final = (
+    "bindings/{vhost}/e/*/*/*", "bindings/{vhost}/e/*/*/*/*", "exchanges/{vhost}/*", "exchanges/{vhost}/*/publish",
+    "queues/{vhost}/*", "queues/{vhost}/*/contents", "queues/{vhost}/*/get",
+)  # fmt: skip
+"""What it may do as far as its permissions go: `permits` asks them."""
 RULES: Final = (
     *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("whoami", "overview", "vhosts", "events")),
     *(Rule(f"api/{each}", True, MANAGEMENT) for each in ("connections", "channels", "exchanges", "queues")),
@@ -81,6 +94,11 @@ RULES: Final = (
         for kind in ("exchanges", "queues", "policies", "operator-policies")
         for rest in ("", "/{vhost}", "/{vhost}/*")
     ),
+    *(Rule(f"api/{path}", True, MANAGEMENT) for path in _SHOWN),
+    *(Rule(f"api/{path}", False, MANAGEMENT) for path in _DONE),
+    *(Rule(f"api/{path}", True, MONITORING) for path in ("connections/*/channels", "connections/username/*")),
+    *(Rule(f"api/{path}", True, MONITORING) for path in ("nodes", "nodes/*")),
+    *(Rule(path, True, MONITORING) for path in ("metrics", "metrics/*")),
     Rule("api/policies/{vhost}/*", False, POLICYMAKER),
     *(Rule(f"api/actors{rest}", True, MONITORING) for rest in ("", "/*", "/*/*")),
 )

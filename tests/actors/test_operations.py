@@ -27,6 +27,7 @@ from dispatchd.web.app import Section
 from dispatchd.web.details import Details
 from dispatchd.web.events import Events
 from dispatchd.web.meter import Meter
+from dispatchd.web.permits import Permits
 from dispatchd.web.server import AdminServer
 
 
@@ -55,7 +56,10 @@ class Api:
 def api(world: World) -> Iterator[Api]:
     meter = Meter(world.system)
     events = Events(meter)
-    sections: list[Section] = [Details(world.system, meter, events), web_operations.Operations(world.system)]
+    sections: list[Section] = [
+        Details(world.system, meter, events),
+        web_operations.Operations(world.system, Permits(world.system, lambda *_: None)),
+    ]
     with serving(world.system, lambda *_: ME, sections=sections, meter=meter, events=events) as server:
         yield Api(server)
 

@@ -44,6 +44,7 @@ from dispatchd.actors.runtime import System
 from dispatchd.web import server as server_module
 from dispatchd.web.auth import basic_credentials
 from dispatchd.web.encoding import TEXT_CHARACTERS, json_list, plain
+from dispatchd.web.fields import completed
 from dispatchd.web.files import FOLDER, Files
 from dispatchd.web.meter import Meter
 from dispatchd.web.server import BODY_OCTETS, AdminServer
@@ -161,8 +162,9 @@ def test_lists_tell_what_actors_tell(system: System, admin: AdminServer) -> None
         assert rates.keys() == (
             {"recv_oct_details", "send_oct_details"} if path == "connections" else {"message_stats"}
         )
-        assert row == {"name": actor.name, **plain(actor.told), "id": actor.number, "mailbox_depth": 0,
-                       "actor_state": "running"}  # fmt: skip
+        own = {"name": actor.name, **plain(actor.told), "id": actor.number, "mailbox_depth": 0,
+               "actor_state": "running"}  # fmt: skip
+        assert row == completed(actor.kind, own)
 
 
 def test_rows_are_sorted_by_name(system: System, admin: AdminServer) -> None:
@@ -223,7 +225,7 @@ def test_overview_adds_up_the_queues(system: System, admin: AdminServer) -> None
 
 
 def test_the_brokers_own_figures_go_first(system: System) -> None:
-    own = {"totals": {"published": 99}, "persistence": {"commits": 98}}
+    own = {"version": "1", "totals": {"published": 99}, "persistence": {"commits": 98}}
     with serving(system, overview=lambda: own) as server:
         begin(FakePersistence(system, "persistence", told={"commits": 1}))
         told = ask(server, "/api/overview").json
