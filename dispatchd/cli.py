@@ -176,7 +176,7 @@ def _serve(given: dict[str, Any]) -> int:
             logger.warning("%s", remark)
         from dispatchd.server import serve
 
-        return serve(sources.config)
+        return serve(sources.config, lambda: gather(given).config)
     finally:
         log.flush()
 

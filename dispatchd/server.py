@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -217,17 +217,23 @@ class Server:
         """The port of the admin with TLS; None if there is none."""
         return self._tls_admin.port if self._tls_admin is not None else None
 
-    def reload(self) -> None:
-        """Read the certificate, and those of the CA, again; what can't be used changes nothing."""
-        if self._certificates is None:
-            logger.info("there is no certificate to read again")
-            return
-        try:
-            self._certificates.reload()
-        except (OSError, ValueError) as error:
-            logger.error("the certificate can't be used, the one before stays: %s", error)
-        else:
+    def reload(self, config: Config) -> None:
+        """Read the certificates again, and take over the log level of `config`; what can't be used changes nothing."""
+        if self._certificates is not None:
+            try:
+                self._certificates.reload()
+            except (OSError, ValueError) as error:
+                logger.error("the certificate can't be used, the one before stays: %s", error)
+                return
             logger.info("the certificate was read again; new connections get it")
+        if config.log_level != self._config.log_level:
+            logging.getLogger().setLevel(config.log_level.upper())
+        self._config = before = replace(self._config, log_level=config.log_level)
+        names = [each.name for each in fields(config) if getattr(config, each.name) != getattr(before, each.name)]
+        logger.info("the configuration was read again")
+        if names:
+            keys = ", ".join(name.replace("_", "-") for name in names)
+            logger.warning("a change of %s needs a restart to be in force", keys)
 
     @property
     def admin_port(self) -> int:
@@ -356,8 +362,11 @@ def _open_stores(config: Config) -> tuple[Store, Store]:
         raise StartError(str(error)) from error
 
 
-def serve(config: Config) -> int:
-    """Run a broker until SIGTERM or SIGINT; returns the exit code. Raises StartError if it can't start."""
+def serve(config: Config, read_again: Callable[[], Config]) -> int:
+    """Run a broker until SIGTERM or SIGINT; returns the exit code. Raises StartError if it can't start.
+
+    On SIGHUP it has the configuration `read_again`, which may raise ConfigError.
+    """
     keep_memory_together()
     most_files = raise_file_limit()
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -370,7 +379,7 @@ def serve(config: Config) -> int:
         gevent.signal_handler(number, _ask_to_stop, stop_asked, number)
     server = Server(config)
     server.start()
-    gevent.signal_handler(signal.SIGHUP, _reload, server)
+    gevent.signal_handler(signal.SIGHUP, _reload, server, read_again)
     GarbageCollection(lambda: server.system.ended).start()
     look_at_vitals(server.system)
     kind = "compiled" if dispatchd.is_compiled() else "pure"
@@ -404,9 +413,11 @@ def _ask_to_stop(stop_asked: Event, number: int) -> None:
     stop_asked.set()
 
 
-def _reload(server: Server) -> None:
+def _reload(server: Server, read_again: Callable[[], Config]) -> None:
     notify("RELOADING=1")
     try:
-        server.reload()
+        server.reload(read_again())
+    except ConfigError as error:
+        logger.error("the configuration can't be used, the one before stays: %s", error)
     finally:
         notify("READY=1")

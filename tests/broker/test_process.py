@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from urllib.request import urlopen
 
 import gevent
 import pytest
@@ -159,3 +160,29 @@ def test_rabbitmqs_variables_say_whom_and_what_a_new_broker_has(
         )
         assert broker.stop() == 0
         (tmp_path / "secret").write_text("other")  # which changes nothing where there are users
+
+
+def test_on_sighup_the_log_level_changes_and_a_mistake_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "dispatchd.toml"
+    file.write_text("")
+    broker = BrokerProcess(tmp_path / "data", "--config-file", str(file))
+    broker.start()
+
+    def reload(text: str, expected: str) -> None:
+        file.write_text(text)
+        os.kill(broker.pid, signal.SIGHUP)
+        with gevent.Timeout(SECONDS):
+            while not any(expected in line for line in broker.log):
+                gevent.sleep(0.01)
+
+    def level() -> bytes:
+        with urlopen(f"http://127.0.0.1:{broker.debug_port}/log-level", timeout=SECONDS) as answer:
+            return bytes(answer.read()).partition(b"\n")[0]
+
+    try:
+        reload('log-level = "loud"', "the one before stays: " + str(file) + ': key "log-level": found "loud"')
+        assert level() == b"info"
+        reload('log-level = "warning"\ntls-port = 1', "a change of tls-port needs a restart")
+        assert level() == b"warning"
+    finally:
+        broker.stop()

@@ -5,7 +5,7 @@ import json
 import logging
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,7 +26,7 @@ class Server(ModuleType):
         self.config: Config | None = None
         self.error: Exception | None = None
 
-    def serve(self, config: Config) -> int:
+    def serve(self, config: Config, _read_again: Callable[[], Config]) -> int:
         self.config = config
         if self.error is not None:
             raise self.error
