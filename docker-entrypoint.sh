@@ -6,5 +6,4 @@ if [ "$(id -u)" = 0 ]; then
     find /data/dispatchd ! -user dispatchd -exec chown dispatchd: {} +
     exec setpriv --reuid=dispatchd --regid=dispatchd --init-groups --inh-caps=-all -- "$0" "$@"
 fi
-# The peers of a published port come from the bridge, not from loopback; a file with users does away with guest.
-exec dispatchd --bind 0.0.0.0 --guest-from-anywhere --config-file-if-exists /etc/dispatchd.json "$@"
+exec dispatchd "$@"

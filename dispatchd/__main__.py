@@ -10,6 +10,10 @@ def main() -> int:
         from dispatchd import healthcheck
 
         return healthcheck.run(words[1:])
+    if words[:1] == ["rabbitmqctl"]:  # for scripts that were written for RabbitMQ
+        from dispatchd import rabbitmqctl
+
+        return rabbitmqctl.run(words[1:])
 
     from gevent import monkey
 
