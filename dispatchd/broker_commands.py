@@ -31,14 +31,7 @@ def _consumers(api: Api, given: Given) -> list[Row]:
 
 
 def _bindings(api: Api, given: Given) -> list[Row]:
-    rows = []
-    for exchange in _listed("exchanges", api, given):
-        if len(exchange["bindings"]) < exchange["binding_count"]:  # of very many the API shows the first ones
-            name = exchange["name"] or DEFAULT_EXCHANGE
-            print(f"dispatchd: of {name} only {len(exchange['bindings'])} bindings are shown", file=sys.stderr)
-        rows += [
-            {"vhost": exchange["vhost"], "source": exchange["name"], **binding} for binding in exchange["bindings"]
-        ]
+    rows: list[Row] = api.ask("GET", "bindings", *([given.vhost] if given.vhost else []))
     return rows
 
 
