@@ -15,6 +15,8 @@ OTHERS: Final = frozenset({f"{PREFIX}{name}" for name in ("URL", "USER", "PASSWO
 """Variables that are not about the broker's configuration."""
 CONFIG_FILE: Final = f"{PREFIX}CONFIG_FILE"
 CONFIG_FILE_IF_EXISTS: Final = f"{PREFIX}CONFIG_FILE_IF_EXISTS"
+SERVICE: Final = ("tcp://", "udp://", "sctp://")
+"""How values begin that Kubernetes gives to DISPATCHD_ADMIN_PORT, if there is a service dispatchd-admin."""
 HIDDEN: Final = "(hidden)"
 
 
@@ -89,6 +91,8 @@ def login_of(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
 
 def _text_of(name: str, option: Option, environment: Mapping[str, str]) -> str | None:
     text = environment.get(name) or None
+    if text is not None and name.endswith("_PORT") and text.startswith(SERVICE):
+        return None
     file = environment.get(f"{name}_FILE") if option.alias else None
     if not file:
         return text

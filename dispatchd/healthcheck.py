@@ -49,7 +49,8 @@ def run(words: list[str]) -> int:
 
 def default_url() -> str:
     """Where the admin is, as far as the environment says."""
-    return os.environ.get("DISPATCHD_URL") or f"http://127.0.0.1:{os.environ.get('DISPATCHD_ADMIN_PORT') or 8080}"
+    port = os.environ.get("DISPATCHD_ADMIN_PORT", "")  # of a service of Kubernetes' it would be an address
+    return os.environ.get("DISPATCHD_URL") or f"http://127.0.0.1:{port if port.isdigit() else 8080}"
 
 
 def ask(url: str, path: str) -> tuple[int, str]:

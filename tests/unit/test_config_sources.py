@@ -8,6 +8,7 @@ import pytest
 from dispatchd import cli
 from dispatchd.config import Config, ConfigError, read_file
 from dispatchd.config_sources import Sources, gather, login_of, rows
+from dispatchd.healthcheck import default_url
 
 
 @pytest.fixture
@@ -72,6 +73,16 @@ def test_a_mistake_in_the_environment_names_the_variable(environment: dict[str, 
 def test_a_name_that_is_almost_right_is_remarked_on_and_others_are_nobodys_business() -> None:
     environment = {"DISPATCHD_AMQPPORT": "1", "DISPATCHD_SERVICE_HOST": "10.0.0.1", "DISPATCHD_PORT": "tcp://10.0.0.1"}
     assert gather({}, environment).remarks == ("environment DISPATCHD_AMQPPORT is not known; DISPATCHD_AMQP_PORT is",)
+
+
+def test_what_kubernetes_says_of_a_service_is_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DISPATCHD_URL", raising=False)
+    monkeypatch.setenv("DISPATCHD_ADMIN_PORT", "tcp://10.0.0.1:80")
+    assert gather({}).config.admin_port == Config.admin_port
+    assert default_url() == "http://127.0.0.1:8080"
+    monkeypatch.setenv("DISPATCHD_ADMIN_PORT", "81")
+    assert gather({}).config.admin_port == 81
+    assert default_url() == "http://127.0.0.1:81"
 
 
 def test_a_file_may_be_toml(tmp_path: Path) -> None:
