@@ -60,6 +60,8 @@ class Config:
 
     tls_port: int = 5671  # without a certificate nobody listens there
     admin_tls_port: int | None = None
+    management_port: int | None = None
+    metrics_port: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_ca: Path | None = None
@@ -291,6 +293,20 @@ OPTIONS: Final = (
         _whole_number,
     ),
     Option("admin-tls-port", _port, _PORT, "port for the admin with TLS, likewise (default: none)", _whole_number),
+    Option(
+        "management-port",
+        _port,
+        _PORT,
+        "one more port for the admin, such as 15672, where RabbitMQ's tools look for it (default: none)",
+        _whole_number,
+    ),
+    Option(
+        "metrics-port",
+        _port,
+        _PORT,
+        "port for Prometheus without a login, such as RabbitMQ's 15692 (default: none)",
+        _whole_number,
+    ),
     Option("tls-cert", _folder, _PEM, "certificate of the server, with those between it and its CA (default: none)"),
     Option("tls-key", _folder, _PEM, "private key of that, if it is in another file (default: none)"),
     Option("tls-ca", _folder, _PEM, "certificates of those who sign clients' certificates (default: none)"),

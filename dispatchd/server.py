@@ -48,7 +48,7 @@ from dispatchd.store.scratch_store import ScratchStore
 from dispatchd.web.actor_actions import ActorActions
 from dispatchd.web.actor_trace import ActorTrace
 from dispatchd.web.actors import Actors
-from dispatchd.web.app import Section, make_app
+from dispatchd.web.app import Section, make_app, make_metrics_app
 from dispatchd.web.debug import DebugServer
 from dispatchd.web.declarations import Declarations
 from dispatchd.web.definitions import Definitions
@@ -61,6 +61,7 @@ from dispatchd.web.health import Health
 from dispatchd.web.limits import Limits as LimitsSection
 from dispatchd.web.log import Log, LogRing
 from dispatchd.web.meter import Meter
+from dispatchd.web.metrics import Metrics
 from dispatchd.web.operations import Operations
 from dispatchd.web.permits import Permits
 from dispatchd.web.policies import Policies
@@ -149,7 +150,9 @@ class Server:
         self._events = Events(meter)
         directory = Directory(self._users)
         permits = Permits(self.system, self._users.access)
+        metrics = Metrics(self.system, meter, self._overview, lambda: self._events.lag_ms)
         sections: list[Section] = [
+            metrics,
             Actors(self.system, guard),
             ActorActions(self.system, guard),
             ActorTrace(self.system, guard),
@@ -174,6 +177,11 @@ class Server:
         self._tls_admin: AdminServer | None = None
         if self._certificates is not None and config.admin_tls_port is not None:
             self._tls_admin = AdminServer(app, config.bind, config.admin_tls_port, self._certificates)
+        self._more: dict[str, AdminServer] = {}
+        if config.management_port is not None:
+            self._more["management"] = AdminServer(app, config.bind, config.management_port)
+        if config.metrics_port is not None:
+            self._more["metrics"] = AdminServer(make_metrics_app(metrics), config.bind, config.metrics_port)
         self._debug = DebugServer(config.debug_port, self.system)
         self._watchdog = Watchdog(self.system)
         self._watchdog.start()
@@ -192,6 +200,8 @@ class Server:
             ("AMQP over TLS", self._tls_listener, config.tls_port),
             ("admin", self._admin, config.admin_port),
             ("admin over TLS", self._tls_admin, config.admin_tls_port),
+            ("management", self._more.get("management"), config.management_port),
+            ("metrics", self._more.get("metrics"), config.metrics_port),
             ("debug", self._debug, config.debug_port),
         ]
         for what, server, port in servers:
@@ -241,6 +251,11 @@ class Server:
         return self._admin.port
 
     @property
+    def more_ports(self) -> dict[str, int]:
+        """The ports of the admin for RabbitMQ's tools (`management`), and of the metrics, if they are wanted."""
+        return {what: server.port for what, server in self._more.items()}
+
+    @property
     def debug_port(self) -> int:
         """The port that shows the stacks."""
         return self._debug.port
@@ -267,7 +282,8 @@ class Server:
         logging.getLogger().removeHandler(self._log)
         self._watchdog.stop()
         self._events.stop()
-        for server in (self._listener, self._tls_listener, self._admin, self._tls_admin, self._debug):
+        admins = (self._admin, self._tls_admin, *self._more.values())
+        for server in (self._listener, self._tls_listener, *admins, self._debug):
             if server is not None:
                 server.stop()
         self._end_actors()
@@ -305,7 +321,12 @@ class Server:
                 {"protocol": "debug", "address": "127.0.0.1", "port": self.debug_port},
                 *(
                     {"protocol": protocol, "address": self._config.bind, "port": port}
-                    for protocol, port in (("amqp/ssl", self.tls_port), ("https", self.admin_tls_port))
+                    for protocol, port in (
+                        ("amqp/ssl", self.tls_port),
+                        ("https", self.admin_tls_port),
+                        ("http", self.more_ports.get("management")),
+                        ("http/prometheus", self.more_ports.get("metrics")),
+                    )
                     if port is not None
                 ),
             ],
@@ -396,6 +417,8 @@ def serve(config: Config, read_again: Callable[[], Config]) -> int:
     for what, port in (("AMQP", server.tls_port), ("admin", server.admin_tls_port)):
         if port is not None:
             logger.info("%s over TLS is on port %d", what, port)
+    for name, more_port in server.more_ports.items():
+        logger.info("%s is on port %d", name, more_port)
     logger.info("Server startup complete")  # RabbitMQ's line, which tools that start brokers wait for
     notify("READY=1")
     stop_asked.wait()

@@ -110,6 +110,7 @@ class FailureLog:
     """
 
     def __init__(self) -> None:
+        self.total = 0
         self._failures: deque[Failure] = deque(maxlen=LOGGED_FAILURES)
         self._with_message: deque[tuple[Failure, int]] = deque()
         self._octets = 0
@@ -117,7 +118,7 @@ class FailureLog:
 
     def add(self, failure: Failure) -> None:
         """Take a failure in, and give it its number."""
-        failure.number = next(self._numbers)
+        failure.number = self.total = next(self._numbers)
         self._failures.append(failure)
         octets = weight(failure.message)
         self._with_message.append((failure, octets))

@@ -90,7 +90,8 @@ class System:
 
     Those `measured` did something in the last minute; who is in `pauses` will go on by itself or is told to. `slow` are
     handlers that took long, `blocks` the times that the loop stood still, which the watchdog notes. `churn` counts who
-    began and ended, by kind, and the declarations of queues.
+    began and ended, by kind, and the declarations of queues; `handled` and `busy_ns` are of those that have ended.
+    `parting` is told of each that ends, whose figures can be seen a last time.
     """
 
     def __init__(self) -> None:
@@ -103,6 +104,9 @@ class System:
         self.blocks = HoldUps()
         self.ended = 0
         self.churn: Counter[str] = Counter()
+        self.handled: Counter[str] = Counter()
+        self.busy_ns: Counter[str] = Counter()
+        self.parting: Callable[[Actor], None] = lambda actor: None
         self._numbers = count(1)
 
     def next_number(self) -> int:
@@ -119,6 +123,9 @@ class System:
         if self.actors.pop(actor.number, None) is not None:
             self.ended += 1
             self.churn[f"{actor.kind}_ended"] += 1
+            self.handled[actor.kind] += actor.handled
+            self.busy_ns[actor.kind] += actor.busy_ns
+            self.parting(actor)
             self.measured.pop(actor.number, None)
             if (pause := self.pauses.pop(actor.number, None)) is not None:
                 pause.cancel()

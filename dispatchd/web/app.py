@@ -147,6 +147,15 @@ def add_security_headers() -> None:
         bottle.response.set_header(name, value)
 
 
+def make_metrics_app(metrics: Section) -> bottle.Bottle:
+    """Build a WSGI application of the metrics alone, for a port of their own: nobody has to log in there."""
+    app = bottle.Bottle()
+    app.default_error_handler = answer_error
+    app.add_hook("after_request", add_security_headers)
+    metrics.route(app)
+    return app
+
+
 def make_app(
     system: System,
     gate: Gate,

@@ -69,12 +69,16 @@ class Reading:
 
 
 class Sums:
-    """Over all actors of a kind: how many there are, how many of them can't tell, and their figures."""
+    """Over all actors of a kind: how many there are, how many of them can't tell, and their figures.
+
+    `active` are those that the first of what is counted was ever seen of, as channels that publish.
+    """
 
     def __init__(self, metered: Metered, grown: list[int] | None = None) -> None:
         self._metered = metered
         self.count = 0
         self.late = 0
+        self.active = 0
         self.grown = grown or [0] * len(metered.counters)
         self.rates = [0.0] * len(metered.counters)
         self.gauges = [0] * len(metered.gauges)
@@ -146,6 +150,9 @@ class Meter:
     def __init__(self, system: System) -> None:
         self._system = system
         self._readings: dict[int, Reading] = {}
+        self._new_readings: dict[int, Reading] = {}
+        self._gone = {kind: [0] * len(metered.counters) for kind, metered in METERED.items()}
+        system.parting = self._see_last
         self._looked_at = -math.inf
         self._histories = 0
         self._sums = {kind: Sums(metered) for kind, metered in METERED.items()}
@@ -162,7 +169,7 @@ class Meter:
             return
         self._looked_at = now
         sums = {kind: each.begun() for kind, each in self._sums.items()}
-        readings: dict[int, Reading] = {}
+        readings = self._new_readings = {}
         histories = 0
         for actor, figures in self._look():
             sum_of = sums[actor.kind]
@@ -183,6 +190,7 @@ class Meter:
             grown = [max(0, new - old) for new, old in zip(counters, reading.counters, strict=True)]
             reading.counters, reading.rates = counters, [each / since for each in grown]
             sum_of.add_growth(grown, reading.rates)
+            sum_of.active += counters[0] > 0
             if reading.history is None and metered.has_history and self._histories < MOST_HISTORIES:
                 reading.history = History((*metered.counters, *metered.gauges))
             if reading.history is not None:
@@ -190,10 +198,23 @@ class Meter:
                 reading.history.add(at, [*reading.rates, *gauges])
         for kind, each in sums.items():
             each.compare(self._sums[kind], since)
+            each.grown = [grown + gone for grown, gone in zip(each.grown, self._gone[kind], strict=True)]
+            self._gone[kind] = [0] * len(each.grown)
         self._churned.update(self._system.churn, since)
         self._sums, self._readings, self._histories = sums, readings, histories
         now_at: Figures = {**self.totals(), **self.rates()}
         self._history.add(at, [now_at[name] for name in BROKER_WIDE])
+
+    def _see_last(self, actor: Actor) -> None:
+        """An actor ends: what it counted since it was seen last is not lost to the sums."""
+        metered = METERED.get(actor.kind)
+        figures = figures_of(actor) if metered is not None else None
+        if metered is None or figures is None:
+            return
+        reading = self._new_readings.get(actor.number) or self._readings.get(actor.number)
+        gone = self._gone[actor.kind]
+        for place, name in enumerate(metered.counters):
+            gone[place] += max(0, figures.get(name, 0) - (reading.counters[place] if reading is not None else 0))
 
     def _look(self) -> Iterator[tuple[Actor, Figures | None]]:
         """The actors, each with what is seen of it; None if it can't be looked at. Others have turns meanwhile."""
@@ -202,7 +223,8 @@ class Meter:
         for start in range(0, len(actors), ACTORS_PER_TURN):
             began = time.perf_counter()
             for actor in actors[start : start + ACTORS_PER_TURN]:
-                yield actor, figures_of(actor)
+                if actor.number in self._system.actors:
+                    yield actor, figures_of(actor)
             cost += time.perf_counter() - began
             gevent.sleep(0)
         self.cost = cost

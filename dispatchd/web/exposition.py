@@ -1,0 +1,42 @@
+"""Prometheus' text format, version 0.0.4: a family of samples at a time.
+
+It is written by hand, since Prometheus' client library takes fifteen times as long (64 ms for 5,000 samples).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import gevent
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+SAMPLES_PER_TURN: Final = 500
+
+Sample = tuple[str, float]
+"""Its labels, as `labelled` writes them, and its value."""
+
+
+def labelled(**labels: str) -> str:
+    """Labels as they stand behind a name; "" without any."""
+    if not labels:
+        return ""
+    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items()) + "}"
+
+
+def _escaped(value: str) -> str:
+    if "\\" in value or '"' in value or "\n" in value:
+        return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return value
+
+
+def family(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
+    """A family in parts of SAMPLES_PER_TURN samples; others have turns between them. `kind` is gauge or counter."""
+    part = [f"# HELP {name} {about}\n# TYPE {name} {kind}\n"]
+    for labels, value in samples:
+        part.append(f"{name}{labels} {value}\n")
+        if len(part) >= SAMPLES_PER_TURN:
+            yield "".join(part)
+            part.clear()
+            gevent.sleep(0)
+    yield "".join(part)

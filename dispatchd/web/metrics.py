@@ -1,0 +1,288 @@
+"""Figures for Prometheus, under RabbitMQ's names where it has them: of the broker, of each object, or of some."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import bottle
+import gevent
+
+from dispatchd.actors.runtime import Actor, System
+from dispatchd.web.encoding import plain
+from dispatchd.web.exposition import CONTENT_TYPE, family, labelled
+from dispatchd.web.lists import vhost_of
+from dispatchd.web.management import overview_row
+from dispatchd.web.meter import ACTORS_PER_TURN, Meter, figures_of
+from dispatchd.web.node import NODE, node_row
+from dispatchd.web.snapshots import Row, Snapshots
+
+GAUGE: Final = "gauge"
+COUNTER: Final = "counter"
+PROTOCOL: Final = labelled(protocol="amqp091")
+CLASSIC: Final = labelled(protocol="amqp091", queue_type="rabbit_classic_queue")
+
+
+class Metric(NamedTuple):
+    """A figure of one kind of actors: its name behind the prefix, what it is, and under what an actor has it."""
+
+    name: str
+    kind: str
+    about: str
+    figure: str
+
+
+FAMILIES: Final[dict[str, tuple[str, tuple[Metric, ...]]]] = {
+    "queue_coarse_metrics": (
+        "queue",
+        (
+            Metric("queue_messages_ready", GAUGE, "Messages ready to be delivered", "messages_ready"),
+            Metric("queue_messages_unacked", GAUGE, "Messages delivered, not acknowledged", "messages_unacknowledged"),
+            Metric("queue_messages", GAUGE, "Sum of ready and unacknowledged messages", "messages"),
+        ),
+    ),
+    "queue_consumer_count": ("queue", (Metric("queue_consumers", GAUGE, "Consumers of a queue", "consumers"),)),
+    "queue_metrics": (
+        "queue",
+        (Metric("queue_messages_ready_bytes", GAUGE, "Octets of the messages ready", "message_bytes_ready"),),
+    ),
+    "queue_delivery_metrics": (
+        "queue",
+        (
+            Metric("queue_messages_published_total", COUNTER, "Messages that came into a queue", "published"),
+            Metric("queue_messages_deliver_get_total", COUNTER, "Messages delivered, or got", "delivered"),
+            Metric("queue_messages_redelivered_total", COUNTER, "Messages delivered again", "redelivered"),
+            Metric("queue_messages_acked_total", COUNTER, "Messages acknowledged", "acknowledged"),
+        ),
+    ),
+    "channel_metrics": (
+        "channel",
+        (
+            Metric("channel_consumers", GAUGE, "Consumers of a channel", "consumer_count"),
+            Metric("channel_messages_unacked", GAUGE, "Delivered, not acknowledged", "messages_unacknowledged"),
+            Metric("channel_messages_unconfirmed", GAUGE, "Published, not confirmed", "messages_unconfirmed"),
+        ),
+    ),
+    "channel_exchange_metrics": (
+        "channel",
+        (Metric("channel_messages_published_total", COUNTER, "Messages published by a channel", "published"),),
+    ),
+    "connection_coarse_metrics": (
+        "connection",
+        (
+            Metric("connection_incoming_bytes_total", COUNTER, "Octets received", "recv_oct"),
+            Metric("connection_outgoing_bytes_total", COUNTER, "Octets sent", "send_oct"),
+        ),
+    ),
+    "connection_metrics": (
+        "connection",
+        (Metric("connection_channels", GAUGE, "Channels of a connection", "channels"),),
+    ),
+    "exchange_metrics": (
+        "exchange",
+        (
+            Metric("exchange_messages_published_in_total", COUNTER, "Messages to an exchange", "published_in"),
+            Metric("exchange_messages_published_out_total", COUNTER, "Messages it routed", "published_out"),
+        ),
+    ),
+}
+"""RabbitMQ's names of families for `/metrics/detailed`; the last one is ours."""
+
+
+class Metrics:
+    """The handlers. `facts` are those of the broker, `lag_ms` how late the loop is."""
+
+    def __init__(
+        self, system: System, meter: Meter, facts: Callable[[], dict[str, Any]], lag_ms: Callable[[], float]
+    ) -> None:
+        self._system = system
+        self._meter = meter
+        self._facts = facts
+        self._lag_ms = lag_ms
+        self._snapshots = Snapshots(system)
+
+    def route(self, app: bottle.Bottle) -> None:
+        """Say at which addresses the handlers are."""
+        app.get("/metrics", callback=self.of_broker)
+        app.get("/metrics/per-object", callback=self.of_objects)
+        app.get("/metrics/detailed", callback=self.of_some)
+
+    def of_broker(self) -> Iterator[bytes]:
+        """What is so, and was counted, over all objects. It costs no more with more of them."""
+        return _answer(self._broker(summed=True))
+
+    def of_objects(self) -> Iterator[bytes]:
+        """The same, with the figures of queues, channels and connections for each of them."""
+        return _answer(self._per_object())
+
+    def of_some(self) -> Iterator[bytes]:
+        """Those of the families in the query, for each object, in the `vhost`s that it names, or all. Raises 400."""
+        query = bottle.request.query
+        wanted = [name for value in query.getall("family") for name in value.split(",") if name]
+        vhosts = [vhost.encode("latin-1").decode(errors="replace") for vhost in query.getall("vhost")]
+        unknown = [name for name in wanted if name not in FAMILIES]
+        if unknown:
+            raise bottle.HTTPError(400, f"no family {unknown[0]!r}, expected one of {', '.join(FAMILIES)}")
+        return _answer(self._detailed("rabbitmq_detailed_", wanted, set(vhosts)))
+
+    def _per_object(self) -> Iterator[str]:
+        yield from self._broker(summed=False)
+        yield from self._detailed("rabbitmq_", list(FAMILIES), set())
+
+    def _detailed(self, prefix: str, families: list[str], vhosts: set[str]) -> Iterator[str]:
+        by_kind: dict[str, list[tuple[str, Row]]] = {}
+        for kind, metrics in (FAMILIES[name] for name in dict.fromkeys(families)):
+            if kind not in by_kind:
+                by_kind[kind] = self._figures(kind, vhosts)
+            for metric in metrics:
+                samples = ((labels, figures.get(metric.figure, 0)) for labels, figures in by_kind[kind])
+                yield from family(prefix + metric.name, metric.kind, metric.about, samples)
+
+    def _figures(self, kind: str, vhosts: set[str]) -> list[tuple[str, Row]]:
+        """Labels and figures of all actors of a kind, seen from outside; others have turns meanwhile."""
+        found = []
+        for number, actor in enumerate([each for each in self._system.actors.values() if each.kind == kind], start=1):
+            figures = figures_of(actor)
+            if figures is not None and (not vhosts or _vhost(actor, figures) in vhosts):
+                found.append((_labels(actor, figures), figures))
+            if number % ACTORS_PER_TURN == 0:
+                gevent.sleep(0)
+        return found
+
+    # The whole broker
+
+    def _broker(self, *, summed: bool) -> Iterator[str]:
+        self._meter.look()
+        facts = self._facts()
+        node, row = node_row(self._system, facts), overview_row(facts, self._meter)
+        yield from self._identity(facts, row)
+        causes = {alarm["cause"] for alarm in facts.get("alarms", ())}
+        meter, churn = self._meter, row["churn_rates"]
+        queues, channels = meter.sums_of("queue"), meter.sums_of("channel")
+        totals, sent = meter.totals(), channels.to_row()
+        for name, kind, about, labels, value in (
+            ("erlang_uptime_seconds", GAUGE, "Seconds since the start", "", node["uptime"] / 1000),
+            ("connections", GAUGE, "Connections open now", "", totals["connections"]),
+            ("channels", GAUGE, "Channels open now", "", totals["channels"]),
+            ("queues", GAUGE, "Queues there are", "", totals["queues"]),
+            ("consumers", GAUGE, "Consumers there are", "", totals["consumers"]),
+            ("global_consumers", GAUGE, "Consumers there are", PROTOCOL, totals["consumers"]),
+            ("global_publishers", GAUGE, "Channels that have published", PROTOCOL, channels.active),
+            ("process_open_fds", GAUGE, "Open files and sockets", "", node["fd_used"]),
+            ("process_max_fds", GAUGE, "Open files and sockets there may be", "", node["fd_total"]),
+            ("process_open_tcp_sockets", GAUGE, "Connections of clients", "", node["sockets_used"]),
+            ("process_max_tcp_sockets", GAUGE, "Sockets there may be", "", node["sockets_total"]),
+            ("process_resident_memory_bytes", GAUGE, "Memory used", "", node["mem_used"]),
+            ("resident_memory_limit_bytes", GAUGE, "Memory above which publishers wait", "", node["mem_limit"]),
+            ("disk_space_available_bytes", GAUGE, "Disk that is free", "", node["disk_free"]),
+            ("disk_space_available_limit_bytes", GAUGE, "Disk below which they wait", "", node["disk_free_limit"]),
+            ("alarms_memory_used_watermark", GAUGE, "1 while memory is short", "", int("memory" in causes)),
+            ("alarms_free_disk_space_watermark", GAUGE, "1 while disk is short", "", int(node["disk_free_alarm"])),
+            ("connections_opened_total", COUNTER, "Connections opened", "", churn["connection_created"]),
+            ("connections_closed_total", COUNTER, "Connections closed", "", churn["connection_closed"]),
+            ("channels_opened_total", COUNTER, "Channels opened", "", churn["channel_created"]),
+            ("channels_closed_total", COUNTER, "Channels closed", "", churn["channel_closed"]),
+            ("queues_declared_total", COUNTER, "Queues declared, there already or not", "", churn["queue_declared"]),
+            ("queues_created_total", COUNTER, "Queues created", "", churn["queue_created"]),
+            ("queues_deleted_total", COUNTER, "Queues deleted", "", churn["queue_deleted"]),
+            ("global_messages_received_total", COUNTER, "Messages published", PROTOCOL, sent["published"]),
+            ("global_messages_routed_total", COUNTER, "Messages put into queues", PROTOCOL, totals["published"]),
+            ("global_messages_delivered_total", COUNTER, "Messages delivered, or got", CLASSIC, totals["delivered"]),
+            ("global_messages_redelivered_total", COUNTER, "Delivered again", CLASSIC, totals["redelivered"]),
+            ("global_messages_acknowledged_total", COUNTER, "Acknowledged", CLASSIC, totals["acknowledged"]),
+        ):
+            yield from family(f"rabbitmq_{name}", kind, about, [(labels, value)])
+        if summed:
+            sums = {
+                "queue": {**queues.to_row(), "messages": row["queue_totals"]["messages"]},
+                "channel": {**sent, "consumer_count": totals["consumers"]},
+                "connection": {**meter.sums_of("connection").to_row(), "channels": totals["channels"]},
+                "exchange": meter.sums_of("exchange").to_row(),
+            }
+            for of_kind, metrics in FAMILIES.values():
+                for metric in metrics:
+                    if metric.figure in sums[of_kind]:
+                        value = sums[of_kind][metric.figure]
+                        yield from family(f"rabbitmq_{metric.name}", metric.kind, metric.about, [("", value)])
+        yield from self._own()
+
+    @staticmethod
+    def _identity(facts: Row, row: Row) -> Iterator[str]:
+        identity = labelled(
+            rabbitmq_node=NODE,
+            rabbitmq_cluster=row["cluster_name"],
+            rabbitmq_cluster_permanent_id=NODE,
+            rabbitmq_endpoint="aggregated",
+        )
+        build = labelled(
+            rabbitmq_version=row["rabbitmq_version"],
+            prometheus_plugin_version=facts["version"],
+            prometheus_client_version=facts["version"],
+            erlang_version=row["erlang_version"],
+            product_name=row["product_name"],
+            product_version=row["product_version"],
+        )
+        yield from family("rabbitmq_identity_info", GAUGE, "Which node this is", [(identity, 1)])
+        yield from family("rabbitmq_build_info", GAUGE, "What runs here, and what it is compatible with", [(build, 1)])
+
+    def _own(self) -> Iterator[str]:
+        """What only dispatchd has: how its actors, its loop and its store do."""
+        system = self._system
+        counts: Counter[str] = Counter()
+        depths: Counter[str] = Counter()
+        oldest: dict[str, float] = {}
+        handled, busy = Counter(system.handled), Counter(system.busy_ns)
+        for number, actor in enumerate(list(system.actors.values()), start=1):
+            kind, depth = actor.kind, len(actor.actor_inbox)
+            counts[kind] += 1
+            handled[kind] += actor.handled
+            busy[kind] += actor.busy_ns
+            if depth:
+                depths[kind] += depth
+                oldest[kind] = max(oldest.get(kind, 0.0), actor.actor_inbox.oldest_age())
+            if number % ACTORS_PER_TURN == 0:
+                gevent.sleep(0)
+        names = {kind: labelled(kind=kind) for kind in sorted(handled | counts)}
+        for name, metric, about, values in (
+            ("actors", GAUGE, "Actors there are", counts),
+            ("actor_mailbox_depth", GAUGE, "Messages in all their mailboxes", depths),
+            ("actor_mailbox_oldest_seconds", GAUGE, "How long the oldest of these has waited", oldest),
+            ("actor_messages_handled_total", COUNTER, "Messages between actors that were handled", handled),
+            ("actor_handler_seconds_total", COUNTER, "What that took", {kind: ns / 1e9 for kind, ns in busy.items()}),
+        ):
+            samples = [(labels, float(values.get(kind, 0))) for kind, labels in names.items()]
+            yield from family(f"dispatchd_{name}", metric, about, samples)
+        for name, metric, about, value in (
+            ("actor_failures_total", COUNTER, "Failures of actors", system.failures.total),
+            ("slow_handlers_total", COUNTER, "Handlers that took longer than 100 ms", system.slow.total),
+            ("loop_blocks_total", COUNTER, "Times that the loop stood still", system.blocks.total),
+            ("loop_lag_seconds", GAUGE, "How late the loop was last", self._lag_ms() / 1000),
+        ):
+            yield from family(f"dispatchd_{name}", metric, about, [("", value)])
+        for row in self._snapshots.of_kind("persistence"):
+            for name, metric, about, figure, unit in (
+                ("store_commits_total", COUNTER, "Commits", "commits", 1),
+                ("store_failed_commits_total", COUNTER, "Commits that failed", "failed_commits", 1),
+                ("store_last_commit_seconds", GAUGE, "What the last commit took", "last_commit_ms", 1000),
+                ("store_entries_to_write", GAUGE, "Messages that are not written yet", "entries_to_write", 1),
+                ("store_bytes_used", GAUGE, "Octets of durable data", "bytes_used", 1),
+                ("store_bytes_limit", GAUGE, "Octets that these may come to", "bytes_limit", 1),
+            ):
+                if figure in row:
+                    yield from family(f"dispatchd_{name}", metric, about, [("", row[figure] / unit)])
+
+
+def _vhost(actor: Actor, figures: Row) -> str | None:
+    return vhost_of(actor) if actor.kind in ("queue", "exchange") else figures.get("vhost")
+
+
+def _labels(actor: Actor, figures: Row) -> str:
+    vhost = str(plain(_vhost(actor, figures) or ""))
+    return labelled(**{"vhost": vhost, actor.kind: str(plain(actor.name))})
+
+
+def _answer(parts: Iterator[str]) -> Iterator[bytes]:
+    bottle.response.content_type = CONTENT_TYPE
+    bottle.response.set_header("Cache-Control", "no-store")
+    return (part.encode() for part in parts)
