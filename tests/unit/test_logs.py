@@ -82,3 +82,31 @@ def test_who_does_not_read_the_log_stops_nobody_and_is_told_what_is_missing(pipe
         while accounted_for(found) < 3 * MOST_LINES:
             found += read_until(reader, b"\n")
     assert accounted_for(found) == 3 * MOST_LINES
+
+
+def test_a_stream_that_does_not_block_is_waited_for(pipe: tuple[int, TextIO]) -> None:
+    reader, stream = pipe
+    os.set_blocking(stream.fileno(), False)
+    handler = ThreadedHandler(stream, logging.Formatter())
+    handler.emit(record("x" * 1_000_000))
+    handler.emit(record("end"))
+    assert len(read_until(reader, b"end\n")) == 1_000_005
+
+
+def test_a_reader_that_went_away_is_no_failure() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as stream:  # noqa: PTH123 - a descriptor is no path
+        handler = ThreadedHandler(stream, logging.Formatter())
+        handler.emit(record("unheard"))
+        before = time.monotonic()
+        handler.flush()
+        assert time.monotonic() - before < FLUSH_SECONDS  # the thread goes on
+
+
+def test_the_journal_is_not_told_the_time(pipe: tuple[int, TextIO], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, stream = pipe
+    status = os.fstat(stream.fileno())
+    assert re.match(r"\d{4}-", text_formatter(stream).format(record("hello")))
+    monkeypatch.setenv("JOURNAL_STREAM", f"{status.st_dev}:{status.st_ino}")
+    assert text_formatter(stream).format(record("hello")) == "INFO    dispatchd.x: hello"
