@@ -1,7 +1,19 @@
 from collections.abc import Iterator
 
 import pytest
-from actors.harness import Client, World
+from actors.harness import Client, World, wait_until
+
+from dispatchd.actors.runtime import System
+
+
+@pytest.fixture
+def system() -> Iterator[System]:
+    """No actors but those that the test begins."""
+    system = System()
+    yield system
+    for actor in list(system.actors.values()):
+        actor.end()
+    wait_until(lambda: not system.actors)
 
 
 @pytest.fixture

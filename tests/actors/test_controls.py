@@ -58,15 +58,6 @@ class Worker(Actor):
 
 
 @pytest.fixture
-def system() -> Iterator[System]:
-    system = System()
-    yield system
-    for actor in list(system.actors.values()):
-        actor.end()
-    wait_until(lambda: not system.actors)
-
-
-@pytest.fixture
 def worker(system: System) -> Worker:
     worker = Worker(system)
     worker.begin()

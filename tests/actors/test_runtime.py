@@ -3,7 +3,7 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -102,15 +102,6 @@ ERRORS = [
     RecursionError(),
     Unprintable(),
 ]
-
-
-@pytest.fixture
-def system() -> Iterator[System]:
-    system = System()
-    yield system
-    for actor in list(system.actors.values()):
-        actor.end()
-    wait_until(lambda: not system.actors)
 
 
 @pytest.fixture

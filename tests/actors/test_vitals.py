@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,15 +46,6 @@ class Worker(Actor):
         if self.waits == "broken":
             raise ValueError
         return self.waits
-
-
-@pytest.fixture
-def system() -> Iterator[System]:
-    system = System()
-    yield system
-    for actor in list(system.actors.values()):
-        actor.end()
-    wait_until(lambda: not system.actors)
 
 
 @pytest.fixture
