@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import gevent
 
+from dispatchd.actors.breath import breathe
 from dispatchd.actors.messages import ActorMessage, Done, Request
 from dispatchd.actors.runtime import Told, tell_all
 from dispatchd.amqp import methods as m
@@ -93,4 +94,4 @@ def _free(all_leavings: list[Leavings]) -> None:
     for leavings in all_leavings:
         while leavings.some(ENTRIES_IN_ONE_TURN):
             leavings.let_go()
-            gevent.sleep(0)
+            breathe()

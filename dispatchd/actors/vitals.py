@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 
+from dispatchd.actors.breath import in_turns
+
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Actor, System
 
 WINDOW_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 2.0
-ACTORS_PER_TURN: Final = 500
 SLOW_NS: Final = 100_000_000
 """A handler that takes longer, with all that it waits for, is listed as a slow one."""
 BUCKETS: Final = 48
@@ -94,7 +95,7 @@ def _look_for_ever(system: System) -> None:
 
 def look(system: System, seconds: float) -> None:
     """Note how busy they were since the last look, so many seconds ago."""
-    for actor in _in_turns(system.measured):
+    for actor in _still_there(system.measured):
         window = actor.window or actor.past
         if window is not None:
             handled, busy = window.seen
@@ -105,7 +106,7 @@ def look(system: System, seconds: float) -> None:
 
 def turn(system: System) -> None:
     """Begin new windows: what was in the ones before the last is forgotten."""
-    for actor in _in_turns(system.measured):
+    for actor in _still_there(system.measured):
         inbox = actor.actor_inbox
         actor.past, actor.window = actor.window, None
         if actor.past is not None:
@@ -116,13 +117,11 @@ def turn(system: System) -> None:
             del system.measured[actor.number]
 
 
-def _in_turns(actors: dict[int, Actor]) -> Iterator[Actor]:
+def _still_there(actors: dict[int, Actor]) -> Iterator[Actor]:
     """Those that are there still when it is their turn; others run in between."""
-    for position, number in enumerate(list(actors), start=1):
+    for number in in_turns(list(actors)):
         if (actor := actors.get(number)) is not None:
             yield actor
-        if position % ACTORS_PER_TURN == 0:
-            gevent.sleep(0)
 
 
 def percentile(counts: Sequence[int], share: float) -> float:

@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Any, Final
 
 import bottle
-import gevent
 
 from dispatchd.actors import vitals
+from dispatchd.actors.breath import breathe
 from dispatchd.actors.controls import ESSENTIAL, NotPossible, replayable
 from dispatchd.actors.failures import Failure
 from dispatchd.actors.runtime import Actor, System
@@ -30,8 +30,6 @@ from dispatchd.web.snapshots import Row, Snapshots
 
 ACTORS_PER_TURN: Final = 250
 ROWS_PER_TURN: Final = 25
-BREATH_SECONDS: Final = 0.0001
-"""Sockets have a turn only when the loop waits for something: `sleep(0)` lets other greenlets run, up to 50 times."""
 SHOWN_ACTORS: Final = 100
 MOST_ACTORS: Final = 1000
 SHOWN_MESSAGES: Final = 20
@@ -306,4 +304,4 @@ def _in_turns(actors: Iterable[Actor], at_once: int = ACTORS_PER_TURN) -> Iterat
     left = iter(list(actors))
     while some := list(islice(left, at_once)):
         yield some
-        gevent.sleep(BREATH_SECONDS)
+        breathe()

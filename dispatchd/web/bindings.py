@@ -8,10 +8,11 @@ from urllib.parse import quote_plus, unquote_plus
 
 import bottle
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.lookup import find_exchange, find_queue, find_vhost
 from dispatchd.actors.runtime import System
 from dispatchd.actors.vhost import VhostActor
-from dispatchd.web.answers import answer_json
+from dispatchd.web.answers import Answer, answer_json
 from dispatchd.web.details import exchange_name
 from dispatchd.web.encoding import plain
 from dispatchd.web.fields import binding_row
@@ -42,18 +43,18 @@ class Bindings:
         app.get(f"{exchange}/source", callback=self.show_from)
         app.get(f"{exchange}/destination", callback=self.show_to)
 
-    def show_all(self) -> str:
+    def show_all(self) -> Answer:
         """Those of all vhosts that the user sees."""
         who = current()
         hosts = [actor for actor in self._system.actors.values() if isinstance(actor, VhostActor)]
         hosts = sorted((host for host in hosts if sees_vhost(who, host.name)), key=lambda host: host.name)
         return answer_table([row for host in hosts for row in all_bindings(host.catalogue)])
 
-    def show_those_of(self, vhost: str) -> str:
+    def show_those_of(self, vhost: str) -> Answer:
         """Those of one vhost. Raises 404."""
         return answer_table(all_bindings(self._catalogue(vhost)))
 
-    def show_between(self, vhost: str, source: str, letter: str, destination: str) -> str:
+    def show_between(self, vhost: str, source: str, letter: str, destination: str) -> Answer:
         """Those between an exchange and a queue, or another exchange. Raises 404."""
         source, kind = exchange_name(source), KINDS[letter]
         catalogue = self._catalogue(vhost)
@@ -69,23 +70,23 @@ class Bindings:
                 return answer_json(json.dumps(plain(row), allow_nan=False))
         raise bottle.HTTPError(404, f"no binding '{props}'")
 
-    def show_queue(self, vhost: str, name: str) -> str:
+    def show_queue(self, vhost: str, name: str) -> Answer:
         """Those that lead to a queue. Raises 404."""
         with denials():
             find_queue(self._system, vhost, name)
         catalogue = self._catalogue(vhost)
         return answer_table([implied(vhost, name), *_rows(vhost, catalogue.bindings_to("queue", name))])
 
-    def show_from(self, vhost: str, name: str) -> str:
+    def show_from(self, vhost: str, name: str) -> Answer:
         """Those with this source. Raises 404."""
         catalogue, source = self._catalogue(vhost), exchange_name(name)
         with denials():
             find_exchange(self._system, vhost, source)
         if not source:
-            return answer_table([implied(vhost, queue) for queue in catalogue.queues])
+            return answer_table([implied(vhost, queue) for queue in in_turns(list(catalogue.queues))])
         return answer_table(_rows(vhost, catalogue.bindings_from(source)))
 
-    def show_to(self, vhost: str, name: str) -> str:
+    def show_to(self, vhost: str, name: str) -> Answer:
         """Those that lead to an exchange. Raises 404."""
         with denials():
             find_exchange(self._system, vhost, exchange_name(name))
@@ -98,7 +99,7 @@ class Bindings:
 
 def all_bindings(catalogue: Any) -> list[Row]:
     """Those of a vhost, and of each queue the one of the default exchange, which only its name makes."""
-    implied_ones = [implied(catalogue.vhost, queue) for queue in list(catalogue.queues)]
+    implied_ones = [implied(catalogue.vhost, queue) for queue in in_turns(list(catalogue.queues))]
     return implied_ones + _rows(catalogue.vhost, catalogue.bindings())
 
 
@@ -132,5 +133,5 @@ def _rows(vhost: str, bindings: list[Any]) -> list[Row]:
             binding.arguments,
             binding.properties_key,
         )
-        for binding in bindings
+        for binding in in_turns(bindings)
     ]

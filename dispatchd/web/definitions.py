@@ -9,6 +9,7 @@ from typing import Any
 import bottle
 import gevent
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.definitions_export import Exporter
 from dispatchd.actors.definitions_import import Importer
 from dispatchd.actors.definitions_plan import read_definitions
@@ -69,13 +70,12 @@ def _encoded(facts: dict[str, Any], kinds: Iterator[tuple[str, Iterator[dict[str
         yield f', "{kind}": ['.encode()
         separator = ""
         part: list[str] = []
-        for row in rows:
+        for row in in_turns(rows):
             part.append(json.dumps(plain(row), allow_nan=False))
             if len(part) == ROWS_IN_ONE_GO:
                 yield (separator + ", ".join(part)).encode()
                 separator = ", "
                 part.clear()
-                gevent.sleep(0)
         if part:
             yield (separator + ", ".join(part)).encode()
         yield b"]"

@@ -8,6 +8,7 @@ from functools import partial
 
 import bottle
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.inspection import inspected
 from dispatchd.actors.lookup import find_by_name, find_exchange, find_queue
 from dispatchd.actors.messages import Inspect
@@ -76,7 +77,7 @@ class Details:
         queue = self._actor(lambda: find_queue(self._system, vhost, name))
         holders = [
             actor
-            for actor in list(self._system.actors.values())
+            for actor in in_turns(list(self._system.actors.values()))
             if actor.kind == "channel"
             and (figures := figures_of(actor))
             and figures["messages_unacknowledged"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-import gevent
+from dispatchd.actors.breath import in_turns
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 SAMPLES_PER_TURN: Final = 500
@@ -33,10 +33,9 @@ def _escaped(value: str) -> str:
 def family(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:
     """A family in parts of SAMPLES_PER_TURN samples; others have turns between them. `kind` is gauge or counter."""
     part = [f"# HELP {name} {about}\n# TYPE {name} {kind}\n"]
-    for labels, value in samples:
+    for labels, value in in_turns(samples):
         part.append(f"{name}{labels} {value}\n")
         if len(part) >= SAMPLES_PER_TURN:
             yield "".join(part)
             part.clear()
-            gevent.sleep(0)
     yield "".join(part)

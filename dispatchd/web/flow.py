@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import bottle
-import gevent
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.inspection import inspected
 from dispatchd.actors.messages import Inspect
 from dispatchd.actors.persistence import PersistenceActor
@@ -18,7 +18,7 @@ from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import plain
 from dispatchd.web.events import Events
 from dispatchd.web.lists import vhost_of
-from dispatchd.web.meter import ACTORS_PER_TURN, figures_of
+from dispatchd.web.meter import figures_of
 from dispatchd.web.roles import MONITORING
 from dispatchd.web.snapshots import Row, Snapshots
 
@@ -74,7 +74,7 @@ class Flow:
         connections: list[Actor] = []
         holding: list[Actor] = []
         behind: list[Actor] = []
-        for number, actor in enumerate(list(self._system.actors.values()), start=1):
+        for actor in in_turns(list(self._system.actors.values())):
             if actor.kind in ("connection", "queue"):
                 figures = figures_of(actor) or {}
                 if figures.get("blocked_by_credit") or figures.get("state") in ("blocked", "blocking"):
@@ -83,8 +83,6 @@ class Flow:
                     holding.append(actor)
             if actor.state in (PAUSED, QUARANTINED) or actor.actor_inbox.oldest_age() > BEHIND_SECONDS:
                 behind.append(actor)
-            if number % ACTORS_PER_TURN == 0:
-                gevent.sleep(0)
         behind.sort(key=lambda actor: -actor.actor_inbox.oldest_age())
         return connections, holding, behind
 
@@ -97,11 +95,9 @@ class Flow:
     def _channels_of(self, connections: list[Actor]) -> dict[int, list[str]]:
         """The names of their channels, by the number of the connection."""
         found: dict[int, list[str]] = {actor.number: [] for actor in connections}
-        for number, actor in enumerate(list(self._system.actors.values()), start=1):
+        for actor in in_turns(list(self._system.actors.values())):
             if actor.kind == "channel" and actor.parent_number in found:
                 found[actor.parent_number].append(actor.name)
-            if number % ACTORS_PER_TURN == 0:
-                gevent.sleep(0)
         return found
 
 

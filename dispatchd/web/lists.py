@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import bottle
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.runtime import Actor, System
-from dispatchd.web.answers import answer_json
-from dispatchd.web.encoding import json_list, plain
+from dispatchd.web.answers import Answer, answer_json, answer_rows
+from dispatchd.web.encoding import plain
 from dispatchd.web.fields import completed
 from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.paging import Paging, field_of
@@ -37,11 +38,11 @@ class Lists:
         for path in ("exchanges", "queues"):
             app.get(f"/api/{path}/<vhost:name>", callback=partial(self.show_those_of, KINDS[path]))
 
-    def show(self, kind: str) -> str:
+    def show(self, kind: str) -> Answer:
         """All of a kind, or the page that the query asks for. Raises 400."""
         return self._answer([actor for actor in self._system.actors.values() if actor.kind == kind])
 
-    def show_those_of(self, kind: str, vhost: str) -> str:
+    def show_those_of(self, kind: str, vhost: str) -> Answer:
         """Those in one vhost. Raises 404."""
         if not any(actor.kind == "vhost" and actor.name == vhost for actor in self._system.actors.values()):
             raise bottle.HTTPError(404, f"no vhost '{vhost}'")
@@ -49,11 +50,11 @@ class Lists:
             [actor for actor in self._system.actors.values() if actor.kind == kind and vhost_of(actor) == vhost]
         )
 
-    def _answer(self, actors: list[Actor]) -> str:
+    def _answer(self, actors: list[Actor]) -> Answer:
         paging, who = Paging(), current()
         self._meter.look()
         if not has_role(who, MONITORING):
-            actors = [actor for actor in actors if visible(who, [self._seen(actor)])]
+            actors = [actor for actor in in_turns(actors) if visible(who, [self._seen(actor)])]
         found = paging.filtered(actors, lambda actor: actor.name)
         found = in_order(found, lambda actor: (actor.name, vhost_of(actor) or "", actor.number))
         rows: list[Row]
@@ -65,9 +66,9 @@ class Lists:
             rows = self.rows(paging.part(found))
         else:
             rows = paging.part(paging.sorted(self.rows(found), lambda row: field_of(row, paging.sort)))
-        rows = [paging.pruned(row) for row in rows]
+        rows = [paging.pruned(row) for row in in_turns(rows)]
         if paging.page is None:
-            return answer_json(json_list(rows))
+            return answer_rows(rows)
         return answer_json(json.dumps(paging.answer(rows, len(actors), len(found)), allow_nan=False))
 
     def _seen(self, actor: Actor) -> Row:
@@ -82,7 +83,7 @@ class Lists:
         """What they tell of themselves, in this order. Of those that don't answer, what is seen from outside."""
         told = {row["id"]: row for row in self._snapshots.of(actors, wake=False)}
         rows = []
-        for actor in actors:
+        for actor in in_turns(actors):
             row = told.get(actor.number)
             if row is not None:
                 seen = plain(self._seen(actor)) if "late" in row else rates_of(self._meter, actor)

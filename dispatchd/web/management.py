@@ -11,7 +11,7 @@ import bottle
 
 from dispatchd.actors.identity import COMPATIBLE_VERSION, KNOWN_EXCHANGE_TYPES
 from dispatchd.actors.runtime import System
-from dispatchd.web.answers import answer_json
+from dispatchd.web.answers import Answer, answer_json
 from dispatchd.web.meter import Meter
 from dispatchd.web.node import NODE, is_node, named, node_row
 from dispatchd.web.snapshots import Row
@@ -40,7 +40,7 @@ class Management:
         for path in NOTHING_OF:
             app.get(f"/api/{path}", callback=lambda: answer_table([]))
 
-    def nodes(self) -> str:
+    def nodes(self) -> Answer:
         """The node, alone."""
         return answer_table([node_row(self._system, self._facts())])
 

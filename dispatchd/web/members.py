@@ -7,8 +7,10 @@ from typing import Any
 
 import bottle
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.lookup import find_by_name, find_vhost
 from dispatchd.actors.runtime import Actor, System
+from dispatchd.web.answers import Answer
 from dispatchd.web.fields import consumer_row
 from dispatchd.web.lists import Lists, vhost_of
 from dispatchd.web.meter import figures_of
@@ -35,7 +37,7 @@ class Members:
         app.get("/api/vhosts/<vhost:name>/connections", callback=self.connections_of_vhost)
         app.get("/api/vhosts/<vhost:name>/channels", callback=self.channels_of_vhost)
 
-    def consumers(self, vhost: str | None = None) -> str:
+    def consumers(self, vhost: str | None = None) -> Answer:
         """All consumers that the user sees, or those of a vhost. Raises 404.
 
         Queues are asked that have some; of one that does not answer they are left out.
@@ -46,7 +48,7 @@ class Members:
         who = current()
         users: dict[str, str] = {}
         queues = []
-        for actor in list(self._system.actors.values()):
+        for actor in in_turns(list(self._system.actors.values())):
             if actor.kind == "channel":
                 users[actor.name] = (figures_of(actor) or {}).get("user", "")
             elif actor.kind == "queue" and vhost in (None, host := vhost_of(actor)) and sees_vhost(who, host or ""):
@@ -59,19 +61,19 @@ class Members:
             ]
         )
 
-    def connections_of_user(self, user: str) -> str:
+    def connections_of_user(self, user: str) -> Answer:
         """The connections of a user."""
         return self._those("connection", lambda figures: figures.get("user") == user)
 
-    def connections_of_vhost(self, vhost: str) -> str:
+    def connections_of_vhost(self, vhost: str) -> Answer:
         """The connections to a vhost."""
         return self._those("connection", lambda figures: figures.get("vhost") == vhost)
 
-    def channels_of_vhost(self, vhost: str) -> str:
+    def channels_of_vhost(self, vhost: str) -> Answer:
         """The channels in a vhost."""
         return self._those("channel", lambda figures: figures.get("vhost") == vhost)
 
-    def channels_of_connection(self, name: str) -> str:
+    def channels_of_connection(self, name: str) -> Answer:
         """The channels of a connection. Raises 404."""
         with denials():
             connection = find_by_name(self._system, "connection", name)
@@ -82,9 +84,9 @@ class Members:
         ]
         return self._answer(channels)
 
-    def _those(self, kind: str, matches: Callable[[dict[str, Any]], bool]) -> str:
+    def _those(self, kind: str, matches: Callable[[dict[str, Any]], bool]) -> Answer:
         actors = [actor for actor in list(self._system.actors.values()) if actor.kind == kind]
-        return self._answer([actor for actor in actors if matches(figures_of(actor) or {})])
+        return self._answer([actor for actor in in_turns(actors) if matches(figures_of(actor) or {})])
 
-    def _answer(self, actors: list[Actor]) -> str:
+    def _answer(self, actors: list[Actor]) -> Answer:
         return answer_table(visible(current(), self._lists.rows(actors)))

@@ -12,8 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Final, NamedTuple
 
-import gevent
-
+from dispatchd.actors.breath import breathe
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.history import History
 
@@ -21,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 LEAST_SECONDS: Final = 0.9
 """Between two looks: with less, one message more or less would show in a rate."""
-ACTORS_PER_TURN: Final = 250
+ACTORS_PER_TURN: Final = 100
 MOST_READINGS: Final = 20_000
 MOST_HISTORIES: Final = 500
 
@@ -226,7 +225,7 @@ class Meter:
                 if actor.number in self._system.actors:
                     yield actor, figures_of(actor)
             cost += time.perf_counter() - began
-            gevent.sleep(0)
+            breathe()
         self.cost = cost
 
     def totals(self) -> Figures:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
 import bottle
-import gevent
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.encoding import plain
 from dispatchd.web.exposition import CONTENT_TYPE, family, labelled
 from dispatchd.web.lists import vhost_of
 from dispatchd.web.management import overview_row
-from dispatchd.web.meter import ACTORS_PER_TURN, Meter, figures_of
+from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.node import NODE, node_row
 from dispatchd.web.snapshots import Row, Snapshots
 
@@ -142,12 +142,10 @@ class Metrics:
     def _figures(self, kind: str, vhosts: set[str]) -> list[tuple[str, Row]]:
         """Labels and figures of all actors of a kind, seen from outside; others have turns meanwhile."""
         found = []
-        for number, actor in enumerate([each for each in self._system.actors.values() if each.kind == kind], start=1):
+        for actor in in_turns([each for each in self._system.actors.values() if each.kind == kind]):
             figures = figures_of(actor)
             if figures is not None and (not vhosts or _vhost(actor, figures) in vhosts):
                 found.append((_labels(actor, figures), figures))
-            if number % ACTORS_PER_TURN == 0:
-                gevent.sleep(0)
         return found
 
     # The whole broker
@@ -233,7 +231,7 @@ class Metrics:
         depths: Counter[str] = Counter()
         oldest: dict[str, float] = {}
         handled, busy = Counter(system.handled), Counter(system.busy_ns)
-        for number, actor in enumerate(list(system.actors.values()), start=1):
+        for actor in in_turns(list(system.actors.values())):
             kind, depth = actor.kind, len(actor.actor_inbox)
             counts[kind] += 1
             handled[kind] += actor.handled
@@ -241,8 +239,6 @@ class Metrics:
             if depth:
                 depths[kind] += depth
                 oldest[kind] = max(oldest.get(kind, 0.0), actor.actor_inbox.oldest_age())
-            if number % ACTORS_PER_TURN == 0:
-                gevent.sleep(0)
         names = {kind: labelled(kind=kind) for kind in sorted(handled | counts)}
         for name, metric, about, values in (
             ("actors", GAUGE, "Actors there are", counts),

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import bottle
-import gevent
 import re2
 
-from dispatchd.web.snapshots import ACTORS_PER_TURN, Row
+from dispatchd.actors.breath import in_turns
+from dispatchd.web.snapshots import Row
 from dispatchd.web.sorting import in_order
 
 PAGE_SIZE: Final = 100
@@ -50,13 +50,7 @@ class Paging:
         """Those whose name the filter lets through; others have turns meanwhile."""
         if not self._name:
             return list(things)
-        found = []
-        for number, thing in enumerate(things, start=1):
-            if self.matches(name_of(thing)):
-                found.append(thing)
-            if number % ACTORS_PER_TURN == 0:
-                gevent.sleep(0)
-        return found
+        return [thing for thing in in_turns(things) if self.matches(name_of(thing))]
 
     def sorted(self, things: list[Any], key: Callable[[Any], Any]) -> list[Any]:
         """In the order of these keys, which may be of several types; what has none comes last, either way round."""

@@ -15,12 +15,12 @@ from itertools import islice
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import gevent
 import pykka
 
+from dispatchd.actors.breath import breathe, in_turns
 from dispatchd.actors.messages import ActorMessage, Snapshot
 from dispatchd.actors.runtime import PAUSED, QUARANTINED, Actor, System
-from dispatchd.web.encoding import ROWS_PER_TURN, plain
+from dispatchd.web.encoding import plain
 from dispatchd.web.sorting import in_order
 
 logger = logging.getLogger(__name__)
@@ -30,8 +30,8 @@ LEAST_MS = 5
 """What actors have to answer in when others have used all of that up."""
 HELD = frozenset({PAUSED, QUARANTINED})
 SHOWN_HELD = 20
-ACTORS_PER_TURN = 1000
-"""Of which little is to be seen: so many take a millisecond."""
+ACTORS_AT_ONCE = 25
+"""So many rows take about a millisecond."""
 LATE = f"did not answer in {SNAPSHOT_MS} ms"
 FAILED = "failed to answer"
 
@@ -77,7 +77,7 @@ class Snapshots:
     def _tell(self, actors: Iterable[Actor], *, wake: bool) -> Iterator[tuple[Actor, Row | str]]:
         """Each actor that has not stopped, with what it tells, or what can be seen of one in whom nothing goes on."""
         patience, left = SNAPSHOT_MS / 1000, iter(actors)
-        while some := list(islice(left, ROWS_PER_TURN)):
+        while some := list(islice(left, ACTORS_AT_ONCE)):
             asked = [
                 (actor, self._look(actor) if is_halted(actor) or (actor.is_resting and not wake) else self._ask(actor))
                 for actor in some
@@ -90,7 +90,7 @@ class Snapshots:
                     patience -= time.monotonic() - began if told == LATE else 0.0
                 if not actor.actor_stopped.is_set():
                     yield actor, told
-            gevent.sleep(0)
+            breathe()
 
     def _look(self, actor: Actor) -> Row | str:
         try:
@@ -141,7 +141,7 @@ def actor_totals(system: System) -> Row:
     sums: Counter[str] = Counter(total=0, mailbox_depth=0, failures=0, restarts=0)
     deepest: Actor | None = None
     held: list[Row] = []
-    for number, actor in enumerate(list(system.actors.values()), start=1):
+    for actor in in_turns(list(system.actors.values())):
         states[actor.state] += 1
         sums["total"] += 1
         sums["failures"] += actor.failures.total
@@ -152,8 +152,6 @@ def actor_totals(system: System) -> Row:
             sums["mailbox_depth"] += depth
             if deepest is None or depth > len(deepest.actor_inbox):
                 deepest = actor
-        if number % ACTORS_PER_TURN == 0:
-            gevent.sleep(0)
     return {
         **sums,
         **{state: states[state] for state in ("running", "paused", "quarantined")},

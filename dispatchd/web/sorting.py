@@ -7,7 +7,7 @@ from heapq import merge
 from operator import itemgetter
 from typing import Any, Final, TypeVar
 
-import gevent
+from dispatchd.actors.breath import breathe, in_turns
 
 THINGS_PER_TURN: Final = 500
 
@@ -20,13 +20,8 @@ def in_order(things: Sequence[Thing], key: Callable[[Thing], Any], *, is_reverse
     runs: list[list[tuple[Any, int, Thing]]] = []
     for start in range(0, len(things), THINGS_PER_TURN):
         some = things[start : start + THINGS_PER_TURN]
-        run = [(key(thing), sign * place, thing) for place, thing in enumerate(some, start)]
+        run = [(key(thing), sign * place, thing) for place, thing in enumerate(in_turns(some), start)]
         run.sort(key=by_key, reverse=is_reversed)
         runs.append(run)
-        gevent.sleep(0)
-    found: list[Thing] = []
-    for number, (_, _, thing) in enumerate(merge(*runs, key=by_key, reverse=is_reversed), start=1):
-        found.append(thing)
-        if number % THINGS_PER_TURN == 0:
-            gevent.sleep(0)
-    return found
+        breathe()
+    return [thing for _, _, thing in in_turns(merge(*runs, key=by_key, reverse=is_reversed))]

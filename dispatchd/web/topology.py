@@ -7,15 +7,15 @@ from collections import defaultdict
 from typing import Any, Final
 
 import bottle
-import gevent
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.lookup import find_vhost
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import plain
 from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.requests import denials
-from dispatchd.web.snapshots import ACTORS_PER_TURN, Row, Snapshots
+from dispatchd.web.snapshots import Row, Snapshots
 
 MOST_NODES: Final = 300
 MOST_EDGES: Final = 1500
@@ -93,12 +93,10 @@ class Topology:
         }
         if wanted:
             chosen = {kind: set(names) for kind, names in shown.items()}
-            for number, (source, kind, name, _) in enumerate(bindings, start=1):
+            for source, kind, name, _ in in_turns(bindings):
                 if source in chosen["exchange"] or name in chosen[kind]:
                     shown["exchange"].add(source)
                     shown[kind].add(name)
-                if number % ACTORS_PER_TURN == 0:
-                    gevent.sleep(0)
         return shown
 
     def _node(self, kind: str, name: str, actor: Actor) -> Row:

@@ -43,9 +43,10 @@ from dispatchd.actors.failures import QUARANTINE_FAILURES
 from dispatchd.actors.runtime import System
 from dispatchd.web import server as server_module
 from dispatchd.web.auth import basic_credentials
-from dispatchd.web.encoding import TEXT_CHARACTERS, json_list, plain
+from dispatchd.web.encoding import TEXT_CHARACTERS, plain
 from dispatchd.web.fields import completed
 from dispatchd.web.files import FOLDER, Files
+from dispatchd.web.lists import Lists
 from dispatchd.web.meter import Meter
 from dispatchd.web.server import BODY_OCTETS, AdminServer
 from dispatchd.web.snapshots import FAILED, LATE, Snapshots
@@ -198,11 +199,15 @@ def test_long_text_is_cut() -> None:
     assert plain({"key": b"x" * 100_000}) == {"key": "x" * TEXT_CHARACTERS + "…"}
 
 
-def test_many_rows_are_one_list_and_let_others_run() -> None:
-    turns = []
-    gevent.spawn(lambda: turns.append("other"))
-    assert json.loads(json_list([{"number": number} for number in range(250)]))[249] == {"number": 249}
-    assert turns == ["other"]
+@pytest.mark.parametrize("count", [0, 1, 250, 10_000])
+def test_a_list_is_sent_in_parts(
+    system: System, admin: AdminServer, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    rows = [{"number": number, "text": "é" * 20} for number in range(count)]
+    monkeypatch.setattr(Lists, "rows", lambda _self, _actors: rows)
+    answer = ask(admin, "/api/queues")
+    assert answer.json == rows
+    assert answer.headers["Content-Length"] == str(len(answer.body))
 
 
 def test_overview_adds_up_the_queues(system: System, admin: AdminServer) -> None:
