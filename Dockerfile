@@ -31,9 +31,10 @@ RUN useradd --system --uid 10001 --no-create-home --home-dir /data/dispatchd dis
     && install -d -o dispatchd -g 0 -m 0770 /data /data/dispatchd
 COPY docker-entrypoint.sh /usr/local/bin/
 # For health checks and scripts that were written for RabbitMQ's image.
-RUN printf '#!/bin/sh\nexec dispatchd rabbitmqctl "$@"\n' > /usr/local/bin/rabbitmqctl \
-    && chmod 755 /usr/local/bin/rabbitmqctl \
-    && ln -s rabbitmqctl /usr/local/bin/rabbitmq-diagnostics
+RUN cd /usr/local/bin \
+    && for tool in rabbitmqctl rabbitmqadmin; do printf '#!/bin/sh\nexec dispatchd %s "$@"\n' $tool > $tool; done \
+    && chmod 755 rabbitmqctl rabbitmqadmin \
+    && ln -s rabbitmqctl rabbitmq-diagnostics
 # No USER: the entry point gives up root by itself, after it has made a mounted volume the user's.
 VOLUME /data/dispatchd
 EXPOSE 5672 5671 8080

@@ -14,6 +14,10 @@ def main() -> int:
         from dispatchd import rabbitmqctl
 
         return rabbitmqctl.run(words[1:])
+    if words[:1] == ["rabbitmqadmin"]:  # likewise
+        from dispatchd import rabbitmqadmin
+
+        return rabbitmqadmin.run(words[1:])
 
     from gevent import monkey
 

@@ -78,17 +78,18 @@ def _trace(api: Api, given: Given, *, tracing: bool) -> None:
     api.ask("PUT", "vhosts", given.vhost, body={"tracing": tracing})
 
 
-def _export(api: Api, given: Given) -> list[dict[str, Any]] | None:
+def export_definitions(api: Api, given: Given) -> None:
+    """Write those of `given.vhost`, or all, to `given.file`."""
     found = api.ask("GET", "definitions", *([] if given.vhost is None else [given.vhost]))
     text = json.dumps(found, indent=2) + "\n"
     if given.file == "-":
         sys.stdout.write(text)
     else:
         Path(given.file).write_text(text)
-    return None
 
 
-def _import(api: Api, given: Given) -> None:
+def import_definitions(api: Api, given: Given) -> None:
+    """Add those in `given.file` to `given.vhost`, or to all. Raises RemoteError."""
     try:
         found = json.loads(sys.stdin.read() if given.file == "-" else Path(given.file).read_bytes())
     except (OSError, ValueError) as error:
@@ -312,8 +313,10 @@ COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
     "definitions": (
         "definitions",
         {
-            "export": Command("write all definitions to a file, in RabbitMQ's format", _export, (_FILE, _ONE_VHOST)),
-            "import": Command("add the definitions of a file", _import, (_FILE, _ONE_VHOST)),
+            "export": Command(
+                "write all definitions to a file, in RabbitMQ's format", export_definitions, (_FILE, _ONE_VHOST)
+            ),
+            "import": Command("add the definitions of a file", import_definitions, (_FILE, _ONE_VHOST)),
         },
     ),
     "policy": _policies("policies", "policies", '{"max-length": 1000}'),
