@@ -16,6 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 GARAGEMQ := /usr/bin/garagemq
 CHROMIUM := /usr/bin/chromium
+PROMETHEUS := /usr/bin/promtool
 SHOTS    := build/screenshots
 # RUNLEVEL keeps Debian from starting the broker that it installs: tests and benchmarks start one of their own.
 DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } && \
@@ -28,7 +29,7 @@ run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in 
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
 
 test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too; pictures in build/screenshots
-	-@$(MAKE) --no-print-directory $(CHROMIUM)
+	-@$(MAKE) --no-print-directory --keep-going $(CHROMIUM) $(PROMETHEUS)
 	@mkdir -p $(SHOTS)
 	$(BIN)/pytest tests/unit
 	DISPATCHD_SCREENSHOTS=$(abspath $(SHOTS)) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
@@ -61,6 +62,9 @@ $(GARAGEMQ):
 
 $(CHROMIUM):
 	@$(DEBIAN) chromium || { echo "Debian's chromium ($@) is missing: the tests of the page are skipped" >&2; exit 1; }
+
+$(PROMETHEUS):
+	@$(DEBIAN) prometheus || { echo "Debian's prometheus ($@) is missing: some tests of metrics are skipped" >&2; exit 1; }
 
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)

@@ -104,6 +104,7 @@ class AuthenticatorActor(Actor):
         self._queues: dict[str, deque[Check]] = {}
         self._running = 0
         self._failed = FailedLogins()
+        self._refused = 0
         self._is_ending = False
 
     @receives(Authenticate)
@@ -139,6 +140,7 @@ class AuthenticatorActor(Actor):
         elif len(self._waiting) >= MOST_WAITING or len(self._queues.get(peer, ())) >= MOST_WAITING_OF_PEER:
             waiting_now = len(self._waiting)
             logger.warning("user %r is refused from %s: %d passwords wait to be checked", user, peer, waiting_now)
+            self._refused += 1
             answer(False)
         else:
             check = Check(user, password, [(peer, answer)])
@@ -186,6 +188,7 @@ class AuthenticatorActor(Actor):
 
     def _turn_away(self, peer: str, answer: Answer) -> None:
         """Let whoever tries passwords wait for it."""
+        self._refused += 1
         seconds = 0.0 if self._is_ending else self._failed.seconds(peer, time.monotonic())
         if seconds:
             gevent.spawn_later(seconds, answer, False)
@@ -250,10 +253,11 @@ class AuthenticatorActor(Actor):
         gevent.spawn(self._pool.kill)
 
     def snapshot(self) -> dict[str, Any]:
-        """Facts for the admin: how many users there are, and how many passwords wait to be checked."""
+        """Facts for the admin: how many users there are, how many passwords wait, and how many logins were refused."""
         return {
             "name": self.name,
             "users": len(self._credentials.users),
             "waiting": len(self._waiting),
             "delayed_peers": len(self._failed),
+            "refused": self._refused,
         }

@@ -146,6 +146,7 @@ class PersistenceActor(Actor):
         self._failed_commits = 0
         self._commit_started = 0.0
         self._last_commit_ms = 0.0
+        self._commit_seconds = 0.0
 
     @receives(Add)
     def on_add(self, message: Add) -> None:
@@ -359,7 +360,9 @@ class PersistenceActor(Actor):
         self._is_well = not self._removes_only
         self._commits += 1
         tell_all(told)
-        self._last_commit_ms = (time.perf_counter() - self._commit_started) * 1000
+        seconds = time.perf_counter() - self._commit_started
+        self._last_commit_ms = seconds * 1000
+        self._commit_seconds += seconds
         if self._removes_only:
             self._removed_at_once = min(self._removed_at_once * 2, REMOVED_AT_ONCE)
         self._go_on()
@@ -473,6 +476,7 @@ class PersistenceActor(Actor):
             "commits": self._commits,
             "failed_commits": self._failed_commits,
             "last_commit_ms": round(self._last_commit_ms, 3),
+            "commit_seconds": round(self._commit_seconds, 6),
             "entries_added": self._journal.added,
             "entries_cancelled": self._journal.cancelled,
             "entries_to_write": self._journal.live_adds(),

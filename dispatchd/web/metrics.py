@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import bottle
 
 from dispatchd.actors.breath import in_turns
-from dispatchd.actors.runtime import Actor, System
+from dispatchd.actors.runtime import PAUSED, QUARANTINED, Actor, System
 from dispatchd.web.encoding import plain
 from dispatchd.web.exposition import CONTENT_TYPE, family, labelled
 from dispatchd.web.lists import vhost_of
@@ -21,6 +21,8 @@ from dispatchd.web.snapshots import Row, Snapshots
 GAUGE: Final = "gauge"
 COUNTER: Final = "counter"
 PROTOCOL: Final = labelled(protocol="amqp091")
+CAUSES: Final = ("memory", "disk", "store", "scratch", "failing")
+"""Of alarms: without a sample of 0 nobody could tell that one is off from that it is not told."""
 CLASSIC: Final = labelled(protocol="amqp091", queue_type="rabbit_classic_queue")
 
 
@@ -88,6 +90,20 @@ FAMILIES: Final[dict[str, tuple[str, tuple[Metric, ...]]]] = {
     ),
 }
 """RabbitMQ's names of families for `/metrics/detailed`; the last one is ours."""
+
+TOLD: Final = {
+    "persistence": (
+        ("store_commits_total", COUNTER, "Commits", "commits", 1),
+        ("store_commit_seconds_total", COUNTER, "What they took together", "commit_seconds", 1),
+        ("store_failed_commits_total", COUNTER, "Commits that failed", "failed_commits", 1),
+        ("store_last_commit_seconds", GAUGE, "What the last commit took", "last_commit_ms", 1000),
+        ("store_entries_to_write", GAUGE, "Messages that are not written yet", "entries_to_write", 1),
+        ("store_bytes_used", GAUGE, "Octets of durable data", "bytes_used", 1),
+        ("store_bytes_limit", GAUGE, "Octets that these may come to", "bytes_limit", 1),
+    ),
+    "authenticator": (("logins_refused_total", COUNTER, "Logins that were refused", "refused", 1),),
+}
+"""Of what an actor says of itself, by its kind: names, and what it is divided by."""
 
 
 class Metrics:
@@ -203,6 +219,8 @@ class Metrics:
                     if metric.figure in sums[of_kind]:
                         value = sums[of_kind][metric.figure]
                         yield from family(f"rabbitmq_{metric.name}", metric.kind, metric.about, [("", value)])
+        raised = [(labelled(cause=cause), float(cause in causes)) for cause in CAUSES]
+        yield from family("dispatchd_alarm", GAUGE, "1 while publishers wait for this", raised)
         yield from self._own()
 
     @staticmethod
@@ -230,12 +248,15 @@ class Metrics:
         counts: Counter[str] = Counter()
         depths: Counter[str] = Counter()
         oldest: dict[str, float] = {}
+        held = Counter(dict.fromkeys((PAUSED, QUARANTINED), 0))
         handled, busy = Counter(system.handled), Counter(system.busy_ns)
         for actor in in_turns(list(system.actors.values())):
             kind, depth = actor.kind, len(actor.actor_inbox)
             counts[kind] += 1
             handled[kind] += actor.handled
             busy[kind] += actor.busy_ns
+            if (state := actor.state) in held:
+                held[state] += 1
             if depth:
                 depths[kind] += depth
                 oldest[kind] = max(oldest.get(kind, 0.0), actor.actor_inbox.oldest_age())
@@ -249,6 +270,8 @@ class Metrics:
         ):
             samples = [(labels, float(values.get(kind, 0))) for kind, labels in names.items()]
             yield from family(f"dispatchd_{name}", metric, about, samples)
+        samples = [(labelled(state=state), float(number)) for state, number in held.items()]
+        yield from family("dispatchd_actors_held", GAUGE, "Actors that handle nothing for now", samples)
         for name, metric, about, value in (
             ("actor_failures_total", COUNTER, "Failures of actors", system.failures.total),
             ("slow_handlers_total", COUNTER, "Handlers that took longer than 100 ms", system.slow.total),
@@ -256,17 +279,11 @@ class Metrics:
             ("loop_lag_seconds", GAUGE, "How late the loop was last", self._lag_ms() / 1000),
         ):
             yield from family(f"dispatchd_{name}", metric, about, [("", value)])
-        for row in self._snapshots.of_kind("persistence"):
-            for name, metric, about, figure, unit in (
-                ("store_commits_total", COUNTER, "Commits", "commits", 1),
-                ("store_failed_commits_total", COUNTER, "Commits that failed", "failed_commits", 1),
-                ("store_last_commit_seconds", GAUGE, "What the last commit took", "last_commit_ms", 1000),
-                ("store_entries_to_write", GAUGE, "Messages that are not written yet", "entries_to_write", 1),
-                ("store_bytes_used", GAUGE, "Octets of durable data", "bytes_used", 1),
-                ("store_bytes_limit", GAUGE, "Octets that these may come to", "bytes_limit", 1),
-            ):
-                if figure in row:
-                    yield from family(f"dispatchd_{name}", metric, about, [("", row[figure] / unit)])
+        for kind, figures in TOLD.items():
+            for row in self._snapshots.of_kind(kind):
+                for name, metric, about, figure, unit in figures:
+                    if figure in row:
+                        yield from family(f"dispatchd_{name}", metric, about, [("", row[figure] / unit)])
 
 
 def _vhost(actor: Actor, figures: Row) -> str | None:

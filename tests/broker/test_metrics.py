@@ -9,12 +9,16 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import pytest
 from broker.admin import SECONDS, api
 from broker.process import BrokerProcess
 from pika.adapters.blocking_connection import BlockingConnection
+
+from dispatchd.model import alarms
+from dispatchd.web.metrics import CAUSES
 
 parser = pytest.importorskip("prometheus_client.parser")
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
@@ -81,6 +85,7 @@ def test_a_dashboards_names_are_there(measured: BrokerProcess) -> None:
     names = {name for name, _ in scrape(measured)}
     assert set(OVERVIEW_DASHBOARD) <= names
     own = {name for name in names if name.startswith("dispatchd_")}
+    assert own == set(re.findall(r"dispatchd_\w+", (Path(__file__).parents[2] / "docs/metrics.md").read_text()))
     assert own >= {
         "dispatchd_actors", "dispatchd_actor_mailbox_depth", "dispatchd_actor_messages_handled_total",
         "dispatchd_loop_lag_seconds", "dispatchd_store_commits_total", "dispatchd_store_last_commit_seconds",
@@ -144,6 +149,25 @@ def test_each_object_has_its_figures(
     }  # fmt: skip
     assert scrape(measured, f"{path}&vhost=%2F") == samples
     assert scrape(measured, f"{path}&vhost=none") == {}
+
+
+def test_alarms_held_actors_and_refused_logins_are_told(start_broker: Callable[..., BrokerProcess]) -> None:
+    broker = start_broker("--memory-high-watermark", "1000")
+    until(lambda: scrape(broker)["dispatchd_alarm", (("cause", "memory"),)], 1)
+    samples = scrape(broker)
+    assert {dict(labels)["cause"] for name, labels in samples if name == "dispatchd_alarm"} == set(CAUSES)
+    assert total(samples, "dispatchd_alarm") == 1
+    assert api(broker, "GET", "overview", password="wrong")[0] == 401
+    [vhost] = api(broker, "GET", "vhosts")[1]
+    assert api(broker, "PUT", f"actors/{vhost['id']}/pause", {"for": None, "confirm": "/"})[0] == 200
+    samples = scrape(broker)
+    assert samples["dispatchd_logins_refused_total", ()] == 1
+    assert samples["dispatchd_actors_held", (("state", "paused"),)] == 1
+    assert samples["dispatchd_actors_held", (("state", "quarantined"),)] == 0
+
+
+def test_all_alarms_that_there_are_have_a_sample() -> None:
+    assert set(CAUSES) == {alarms.MEMORY, alarms.DISK, alarms.STORE, alarms.SCRATCH, alarms.FAILING}
 
 
 def test_ports_of_their_own(measured: BrokerProcess) -> None:
