@@ -23,7 +23,12 @@ DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n tr
 	$$([ "$$(id -u)" = 0 ] || echo sudo -n) sh -c 'apt-get update -qq && \
 		RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$$0"'
 
-.PHONY: run test soak test-compat check bench clean
+# uv chooses versions for all systems and versions of Python at once.
+LOCK     := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
+	--custom-compile-command "make lock"
+LOCKED   := $(VENV)/locked
+
+.PHONY: run test soak test-compat check bench lock sbom clean
 
 run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
@@ -49,6 +54,19 @@ check: $(INSTALLED) $(TOOLS)  ## Lint, types, and who may import whom
 bench: $(INSTALLED) $(TOOLS)  ## Compare with the brokers that Debian packages, 20 minutes; less with ARGS="--turns 1 --seconds 2"
 	-@$(MAKE) --no-print-directory --keep-going $(RABBITMQ) $(GARAGEMQ)
 	$(BIN)/python bench/compare.py --write bench/RESULTS.md $(ARGS)
+
+lock: $(TOOLS)  ## Choose the newest versions of what the image is built of, and note their hashes
+	$(LOCK) --output-file requirements.lock pyproject.toml
+	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" \
+		| $(LOCK) --constraint requirements.lock --output-file requirements-build.lock -
+
+sbom: $(TOOLS)  ## Write the image's bill of materials, build/dispatchd.cdx.json (CycloneDX), with all licences
+	@mkdir -p build
+	rm -rf $(LOCKED)
+	$(PYTHON) -m venv --without-pip $(LOCKED)
+	$(BIN)/pip --python $(LOCKED)/bin/python install --quiet --require-hashes --requirement requirements.lock
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-file build/dispatchd.cdx.json $(LOCKED)/bin/python
 
 clean:
 	rm -rf $(VENV) .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
