@@ -21,6 +21,7 @@ RUN /pip/bin/pip wheel --no-cache-dir --no-deps --no-build-isolation --wheel-dir
     && cd /opt/dispatchd/lib/python3*/site-packages \
     && find . -name tests -type d -prune -exec rm -r {} + \
     && find . '(' -name '*.pyx' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.[ch]' -o -name '*.cpp' ')' -delete \
+    && rm -rf /opt/dispatchd/include \
     && find . -name '*.so' -exec strip --strip-unneeded {} + \
     && /opt/dispatchd/bin/python -m compileall -q --invalidation-mode unchecked-hash . \
     && /opt/dispatchd/bin/dispatchd --version | grep compiled
@@ -41,7 +42,8 @@ ENV PATH=/opt/dispatchd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 ENV DISPATCHD_GUEST_FROM_ANYWHERE=true DISPATCHD_CONFIG_FILE_IF_EXISTS=/etc/dispatchd.json
 # Group 0 may write too, so that `docker run --user N`, which leaves the group 0, works with a new volume.
 # The tools are for health checks and scripts that were written for RabbitMQ's image.
-RUN useradd --system --uid 10001 --no-create-home --home-dir /data/dispatchd dispatchd \
+RUN groupadd --gid 10001 dispatchd \
+    && useradd --uid 10001 --gid dispatchd --no-create-home --home-dir /data/dispatchd dispatchd \
     && install -d -o dispatchd -g 0 -m 0770 /data /data/dispatchd \
     && cd /usr/local/bin \
     && for tool in rabbitmqctl rabbitmqadmin; do printf '#!/bin/sh\nexec dispatchd %s "$@"\n' $tool > $tool; done \

@@ -17,6 +17,7 @@ RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 GARAGEMQ := /usr/bin/garagemq
 CHROMIUM := /usr/bin/chromium
 PROMETHEUS := /usr/bin/promtool
+BUILDAH  := /usr/bin/buildah
 SHOTS    := build/screenshots
 # RUNLEVEL keeps Debian from starting the broker that it installs: tests and benchmarks start one of their own.
 DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } && \
@@ -27,8 +28,9 @@ DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n tr
 LOCK     := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-annotate --python-version 3.11 \
 	--custom-compile-command "make lock"
 LOCKED   := $(VENV)/locked
+RELEASE  := $(VENV)/release-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: run test soak test-compat check bench lock sbom clean
+.PHONY: run test soak test-compat test-image check bench lock sbom clean
 
 run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
@@ -45,6 +47,9 @@ soak: $(INSTALLED) $(TOOLS)  ## The long form of the tests by chance and of cras
 test-compat: $(INSTALLED) $(TOOLS) $(RABBITMQ)  ## Play scripts, Celery and clients' own tests here and on RabbitMQ; COMPAT_EXAMPLES random scripts
 	RABBITMQ_SERVER=$(RABBITMQ) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/compat
 
+test-image: $(INSTALLED) sbom $(BUILDAH)  ## Build the image with buildah on a base of Debian's and run it, as root; a few minutes
+	DISPATCHD_IMAGE=1 PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/image
+
 check: $(INSTALLED) $(TOOLS)  ## Lint, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -55,12 +60,12 @@ bench: $(INSTALLED) $(TOOLS)  ## Compare with the brokers that Debian packages, 
 	-@$(MAKE) --no-print-directory --keep-going $(RABBITMQ) $(GARAGEMQ)
 	$(BIN)/python bench/compare.py --write bench/RESULTS.md $(ARGS)
 
-lock: $(TOOLS)  ## Choose the newest versions of what the image is built of, and note their hashes
+lock: $(RELEASE)  ## Choose the newest versions of what the image is built of, and note their hashes
 	$(LOCK) --output-file requirements.lock pyproject.toml
 	$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], sep='\n')" \
 		| $(LOCK) --constraint requirements.lock --output-file requirements-build.lock -
 
-sbom: $(TOOLS)  ## Write the image's bill of materials, build/dispatchd.cdx.json (CycloneDX), with all licences
+sbom: $(RELEASE)  ## Write the image's bill of materials, build/dispatchd.cdx.json (CycloneDX), with all licences
 	@mkdir -p build
 	rm -rf $(LOCKED)
 	$(PYTHON) -m venv --without-pip $(LOCKED)
@@ -84,6 +89,9 @@ $(CHROMIUM):
 $(PROMETHEUS):
 	@$(DEBIAN) prometheus || { echo "Debian's prometheus ($@) is missing: some tests of metrics are skipped" >&2; exit 1; }
 
+$(BUILDAH):
+	@$(DEBIAN) buildah debootstrap uidmap || { echo "Debian's buildah ($@) and debootstrap are missing" >&2; exit 1; }
+
 $(BIN)/pip:
 	$(PYTHON) -m venv $(VENV)
 
@@ -101,4 +109,9 @@ $(INSTALLED): | $(BIN)/pip
 $(TOOLS): | $(INSTALLED)
 	rm -f $(VENV)/tools-*
 	$(BIN)/pip install --quiet "$$(echo $(WHEEL)/*.whl)[test,dev]"
+	@touch $@
+
+$(RELEASE): | $(TOOLS)
+	rm -f $(VENV)/release-*
+	$(BIN)/pip install --quiet "$$(echo $(WHEEL)/*.whl)[test,dev,release]"
 	@touch $@
