@@ -136,6 +136,20 @@ def test_a_wrong_name_or_label_would_be_found() -> None:
     assert labels == {"kind", "state", "job", "queue"}
 
 
+def test_panels_have_places_of_their_own() -> None:
+    for path in DEPLOY.glob("grafana/dashboards/*.json"):
+        panels = json.loads(path.read_text())["panels"]
+        assert len({panel["id"] for panel in panels}) == len(panels)
+        taken: set[tuple[int, int]] = set()
+        for panel in panels:
+            at = panel["gridPos"]
+            place = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+            assert not place & taken, panel["title"]
+            assert at["x"] + at["w"] <= 24
+            taken |= place
+            assert panel["type"] == "row" or panel["datasource"]["uid"] == "${datasource}"
+
+
 def test_texts_of_alerts_name_labels_that_there_are(served: dict[str, set[str]]) -> None:
     for rule in rules():
         names, _ = used(rule["expr"])
