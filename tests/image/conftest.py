@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image.container import Container, Files, build
+from image.container import IMAGE, Container, Files, build, run
 
 missing = [tool for tool in ("buildah", "debootstrap") if shutil.which(tool) is None]
 
@@ -23,6 +23,7 @@ def files() -> Iterator[Files]:
     files = Files()
     yield files
     files.remove()
+    run("buildah", "rmi", IMAGE)
 
 
 @pytest.fixture
