@@ -217,6 +217,7 @@ class ConnectionActor(Inspectable):
             )
         else:
             self._state = CLOSING
+            self._transport.end_channels()
             self._set_deadline(REFUSED_LOGIN_SECONDS)
 
     def _on_tune_ok(self, method: m.ConnectionTuneOk) -> None:
@@ -337,6 +338,7 @@ class ConnectionActor(Inspectable):
     def _let_go(self) -> None:
         """Have the channels let go of everything, and wait a little for that or for the client."""
         self._read_on()
+        self._transport.end_channels()
         for channel in self._channels.values():
             channel.tell(Disconnected("the connection is closed"))
         self._set_deadline(LEAVE_SECONDS)

@@ -72,6 +72,10 @@ class Transport(Protocol):
         """The handshake is over: its deadline no longer applies."""
         ...
 
+    def end_channels(self) -> None:
+        """Skip what comes for channels: the connection is closing (section 4.9: it has to be discarded)."""
+        ...
+
     def close(self, *, after_peer: bool = False) -> None:
         """Send what is queued, then close the socket; the reader ends. `after_peer`: the peer is the first to close."""
         ...

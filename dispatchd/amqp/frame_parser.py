@@ -36,6 +36,9 @@ _PUBLISH: Final = 40
 _ACK: Final = 80
 _BASIC_PUBLISH: Final = 60 << 16 | _PUBLISH
 _BASIC_ACK: Final = 60 << 16 | _ACK
+_CHANNEL_OPEN: Final = 20 << 16 | 10
+_CHANNEL_CLOSE: Final = 20 << 16 | 40
+_CHANNEL_CLOSE_OK: Final = 20 << 16 | 41
 _PUBLISH_MIN_SIZE: Final = 9  # class, method, ticket, two empty names, bits
 _ACK_SIZE: Final = 13
 _PREFIX_SIZE: Final = 7  # a frame's type, channel and size
@@ -81,12 +84,13 @@ class ChannelInput:
 
 
 class _Channel:
-    """Where one channel is between the frames of a content."""
+    """Where one channel is between the frames of a content; only one that is open may begin one."""
 
-    __slots__ = ("expects", "input", "message", "missing", "number", "parts")
+    __slots__ = ("expects", "input", "is_open", "message", "missing", "number", "parts")
 
     def __init__(self, number: i64) -> None:
         self.number: i64 = number
+        self.is_open: bool = False
         self.input: ChannelInput | None = None  # what this read brought so far, None after a method
         self.expects: i64 = _METHOD
         self.message: Message | None = None
@@ -98,8 +102,9 @@ class FrameParser:
     """Parses what one peer sends.
 
     `frame_max` is what was agreed, FRAME_MIN_SIZE until then; 0 = no limit but that of a message. A body larger than
-    `max_message_size` octets is refused, and never kept. `failure` is set once the bytes stop making sense; nothing is
-    parsed from then on.
+    `max_message_size` octets is refused, and never kept. Nor is any content for a channel that the peer has not opened:
+    its basic.publish is a method like others, so that whoever hears of it can say so before a body comes, and the rest
+    of its content is skipped. `failure` is set once the bytes stop making sense; nothing is parsed from then on.
     """
 
     def __init__(self, frame_max: i64 = FRAME_MIN_SIZE, max_message_size: i64 = 16 * 1024 * 1024) -> None:
@@ -108,10 +113,22 @@ class FrameParser:
         self.failure: ConnectionException | None = None
         self._rest: BytesWriter = BytesWriter()  # the beginning of a frame, and
         self._missing: i64 = 0  # how many octets more there must be before parsing it makes sense
-        self._channels: dict[i64, _Channel] = {}  # those that wait for content
+        self._channels: dict[i64, _Channel] = {}  # those that are open
+        self._is_closing: bool = False
+        self._skipped: i64 = -1  # the channel that published last though it is not open
         self._address: bytes = b"\0\0"  # of the last publish; most publishers use one address again and again
         self._exchange: str = ""
         self._routing_key: str = ""
+
+    def open_channel(self, number: i64) -> None:
+        """Take contents for this channel. The peer's own channel.open does that, too."""
+        channel = self._channels[number] = _Channel(number)
+        channel.is_open = True
+
+    def end_channels(self) -> None:
+        """Skip what comes for channels from now on, and forget what has come of contents: the connection is closing."""
+        self._is_closing = True
+        self._channels = {}
 
     def feed(self, data: bytes) -> list[ChannelInput]:
         """What `data` completes, in order per channel. After a protocol violation `failure` is set."""
@@ -130,7 +147,7 @@ class FrameParser:
             self._channels = {}
         for channel in touched:
             channel.input = None
-            if channel.expects == _METHOD:
+            if not channel.is_open:
                 self._channels.pop(channel.number, None)
         return inputs
 
@@ -180,6 +197,9 @@ class FrameParser:
             if data[stop] != FRAME_END:
                 reason = f"{{invalid_frame_end_marker,{data[stop]}}}"
                 raise FrameError(f"{_describe(kind, data[start:stop])}: {reason}")
+            if number and self._is_closing:
+                at = stop + 1
+                continue
             if number != channel.number:
                 channel = self._find_channel(number, touched)
             if kind == FRAME_METHOD:
@@ -213,7 +233,7 @@ class FrameParser:
             channel.expects = _METHOD
         size: i64 = stop - start
         ids: i64 = i64(read_i32_be(data, start)) if size >= 4 else 0
-        if ids == _BASIC_PUBLISH and channel.number:
+        if ids == _BASIC_PUBLISH and channel.is_open:
             if size < _PUBLISH_MIN_SIZE:
                 raise _in_publish(AmqpSyntaxError("basic.publish is too short"))
             address = data[start + 6 : stop - 1]
@@ -235,10 +255,17 @@ class FrameParser:
         else:
             _input_of(channel, inputs).method = decode_method(data[start:stop])
             channel.input = None
+            self._skipped = channel.number if ids == _BASIC_PUBLISH and not channel.is_open else -1
+            if ids == _CHANNEL_OPEN:
+                channel.is_open = channel.number != 0
+            elif ids in (_CHANNEL_CLOSE, _CHANNEL_CLOSE_OK):
+                channel.is_open = False
 
     def _take_header(self, channel: _Channel, data: bytes, start: i64, stop: i64, inputs: list[ChannelInput]) -> None:
         message = channel.message
         if channel.expects != _CONTENT_HEADER or message is None:
+            if channel.number == self._skipped:
+                return
             raise _out_of_order(channel)
         header = data[start:stop]
         if len(header) < HEADER_FIXED_SIZE:
@@ -281,6 +308,8 @@ class FrameParser:
 
     def _take_body(self, channel: _Channel, data: bytes, start: i64, stop: i64, inputs: list[ChannelInput]) -> None:
         if channel.expects < _CONTENT_BODY:
+            if channel.number == self._skipped:
+                return
             raise _out_of_order(channel)
         size: i64 = stop - start
         channel.missing -= size

@@ -182,6 +182,10 @@ class SocketTransport:
         if not self._is_closing:
             self._deadline.stop()
 
+    def end_channels(self) -> None:
+        """Take what comes for channels for nothing."""
+        self._parser.end_channels()
+
     def close(self, *, after_peer: bool = False) -> None:
         """Flush, end our half unless the peer ends its half first, and close when it has, or FLUSH_SECONDS later."""
         if self._is_closing:

@@ -61,6 +61,7 @@ class FakeTransport:
         self.is_closed = False
         self.closes_after_peer = False
         self.is_opened = False
+        self.skips_channels = False
         self.agreed: tuple[int, int] | None = None
         self.connection: Ref | None = None
         self.sent = Event()
@@ -93,6 +94,9 @@ class FakeTransport:
     def opened(self) -> None:
         self.is_opened = True
 
+    def end_channels(self) -> None:
+        self.skips_channels = True
+
     def close(self, *, after_peer: bool = False) -> None:
         self.is_closed = True
         self.closes_after_peer = after_peer
@@ -120,6 +124,8 @@ class Reader:
     def __init__(self, transport: FakeTransport) -> None:
         self._transport = transport
         self._parser = FrameParser(FRAME_MAX)
+        for number in range(1, 100):  # tests of a channel alone do not open it over the wire
+            self._parser.open_channel(number)
 
     def read(self, channel: int, *frames: Any) -> list[ChannelInput]:
         return self.parse(b"".join(marshal(frame, channel) for frame in frames))

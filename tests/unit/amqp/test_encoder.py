@@ -117,6 +117,7 @@ def test_frames_are_as_large_as_agreed_and_the_parser_takes_them(frame_max: int)
     assert len(sizes) == 2 + -(-20_000 // (frame_max - 8))
     content = encoded[sizes[0] :]
     parser = FrameParser(frame_max)
+    parser.open_channel(1)
     (only,) = parser.feed(encode_method(1, BasicPublish("logs", "a.é")) + content)
     (parsed,) = only.published
     assert (parsed.address, parsed.header, parsed.body, parsed.persistent) == (

@@ -20,8 +20,10 @@ from dispatchd.amqp.methods import (
     BasicGet,
     BasicNack,
     BasicPublish,
+    ChannelClose,
     ChannelCloseOk,
     ChannelOpen,
+    ConnectionCloseOk,
     ConnectionTuneOk,
     Method,
     QueueDeclare,
@@ -31,6 +33,14 @@ from dispatchd.amqp.properties import Properties, decode_properties, encode_head
 
 def frame(kind: int, channel: int, payload: bytes) -> bytes:
     return bytes([kind]) + channel.to_bytes(2, "big") + len(payload).to_bytes(4, "big") + payload + b"\xce"
+
+
+def parser_of(frame_max: int = FRAME_MIN_SIZE, max_message_size: int = 16 << 20) -> FrameParser:
+    """A parser whose peer has opened some channels."""
+    parser = FrameParser(frame_max, max_message_size)
+    for number in range(1, 10):
+        parser.open_channel(number)
+    return parser
 
 
 def publish(
@@ -88,7 +98,7 @@ def history(inputs: list[ChannelInput]) -> dict[int, list[Any]]:
 
 
 def failure_of(data: bytes, parser: FrameParser | None = None) -> Any:
-    parser = parser or FrameParser()
+    parser = parser or parser_of()
     parser.feed(data)
     assert parser.feed(encode_method(1, ChannelOpen())) == []
     return parser.failure
@@ -119,10 +129,10 @@ OPERATIONS = st.one_of(
 @given(st.lists(OPERATIONS, max_size=12), st.data())
 def test_bytes_split_anywhere_mean_the_same(operations: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(operations)
-    whole = FrameParser(max_message_size=100)
+    whole = parser_of(max_message_size=100)
     expected = whole.feed(stream)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=8)))
-    parser = FrameParser(max_message_size=100)
+    parser = parser_of(max_message_size=100)
     inputs = []
     for begin, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         inputs += parser.feed(stream[begin:end])
@@ -133,9 +143,9 @@ def test_bytes_split_anywhere_mean_the_same(operations: list[bytes], data: st.Da
 
 def test_one_octet_at_a_time() -> None:
     stream = publish(b"x" * 3000) + encode_method(1, BasicAck(1)) + encode_method(1, BasicGet("q"))
-    parser = FrameParser()
+    parser = parser_of()
     inputs = [each for octet in stream for each in parser.feed(bytes([octet]))]
-    assert history(inputs) == history(FrameParser().feed(stream))
+    assert history(inputs) == history(parser_of().feed(stream))
 
 
 @settings(max_examples=200)
@@ -146,7 +156,7 @@ def test_damaged_bytes_fail_with_a_reply_code_or_mean_something_else(
     stream = bytearray(b"".join(operations))
     for _ in range(data.draw(st.integers(1, 4))):
         stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
-    parser = FrameParser(max_message_size=100)
+    parser = parser_of(max_message_size=100)
     parser.feed(bytes(stream))
     assert parser.failure is None or parser.failure.code in (501, 502, 504, 505, 540)
 
@@ -154,7 +164,7 @@ def test_damaged_bytes_fail_with_a_reply_code_or_mean_something_else(
 def test_what_a_publish_becomes() -> None:
     properties = Properties(content_type="text/plain", headers={"a": 1}, delivery_mode=2)
     stream = encode_method(9, BasicPublish("logs", "a.b", mandatory=True)) + frame(2, 9, encode_header(4, properties))
-    (only,) = FrameParser().feed(stream + frame(3, 9, b"bo") + frame(3, 9, b"") + frame(3, 9, b"dy"))
+    (only,) = parser_of().feed(stream + frame(3, 9, b"bo") + frame(3, 9, b"") + frame(3, 9, b"dy"))
     (message,) = only.published
     assert (message.exchange, message.routing_key, message.address) == ("logs", "a.b", b"\x04logs\x03a.b")
     assert (message.mandatory, message.immediate, message.persistent, message.body) == (True, False, True, b"body")
@@ -166,25 +176,25 @@ def test_immediate_and_transient() -> None:
     stream = encode_method(1, BasicPublish("", "q", immediate=True)) + frame(
         2, 1, encode_header(0, Properties(delivery_mode=1))
     )
-    (message,) = FrameParser().feed(stream)[0].published
+    (message,) = parser_of().feed(stream)[0].published
     assert (message.mandatory, message.immediate, message.persistent, message.body) == (False, True, False, b"")
 
 
 def test_publishes_to_one_address_share_it() -> None:
-    first, second, third = FrameParser().feed(publish(b"1") + publish(b"2") + publish(b"3", key="other"))[0].published
+    first, second, third = parser_of().feed(publish(b"1") + publish(b"2") + publish(b"3", key="other"))[0].published
     assert first.address is second.address
     assert first.routing_key is second.routing_key
     assert third.routing_key == "other"
 
 
 def test_cost_grows_with_the_body() -> None:
-    (only,) = FrameParser().feed(publish(b"") + publish(b"x" * 1023) + publish(b"x" * 1024) + publish(b"x" * 5000))
+    (only,) = parser_of().feed(publish(b"") + publish(b"x" * 1023) + publish(b"x" * 1024) + publish(b"x" * 5000))
     assert only.cost == 1 + 1 + 2 + 5
 
 
 def test_publishes_and_acks_of_a_channel_share_an_input_across_other_channels() -> None:
     stream = publish(b"1") + encode_method(2, BasicAck(5)) + encode_method(1, BasicAck(6, True)) + publish(b"2")
-    first, second = FrameParser().feed(stream)
+    first, second = parser_of().feed(stream)
     assert (first.channel, bodies([first]), first.acks, first.method) == (1, [b"1", b"2"], [13], None)
     assert (second.channel, second.acks) == (2, [10])
 
@@ -192,7 +202,7 @@ def test_publishes_and_acks_of_a_channel_share_an_input_across_other_channels() 
 def test_any_other_method_ends_the_input_of_its_channel_only() -> None:
     stream = publish(b"1") + publish(b"a", 2) + encode_method(1, BasicGet("q")) + publish(b"2") + publish(b"b", 2)
     stream += encode_method(1, BasicNack(3)) + encode_method(1, ChannelCloseOk())
-    assert [(i.channel, bodies([i]), i.method) for i in FrameParser().feed(stream)] == [
+    assert [(i.channel, bodies([i]), i.method) for i in parser_of().feed(stream)] == [
         (1, [b"1"], BasicGet("q")),
         (2, [b"a", b"b"], None),
         (1, [b"2"], BasicNack(3)),
@@ -205,29 +215,29 @@ def test_content_of_channels_may_interleave() -> None:
         return [announce(2, channel), frame(3, channel, b"a"), frame(3, channel, b"b")]
 
     mixed = b"".join(each for pair in zip(frames(1), frames(2), strict=True) for each in pair)
-    assert [(each.channel, bodies([each])) for each in FrameParser().feed(mixed)] == [(1, [b"ab"]), (2, [b"ab"])]
+    assert [(each.channel, bodies([each])) for each in parser_of().feed(mixed)] == [(1, [b"ab"]), (2, [b"ab"])]
 
 
 @pytest.mark.parametrize("tag", [2**62 - 1, 2**62, 2**63, 2**64 - 1])
 def test_tags_that_nobody_was_given_stay_in_range(tag: int) -> None:
-    (only,) = FrameParser().feed(encode_method(1, BasicAck(tag, True)))
+    (only,) = parser_of().feed(encode_method(1, BasicAck(tag, True)))
     assert only.acks == [HIGHEST_TAG * 2 + 1]
 
 
 @pytest.mark.parametrize("method", [BasicAck(1), BasicPublish("", "q"), ConnectionTuneOk(1, 4096, 0)], ids=repr)
 def test_on_channel_0_every_method_is_for_the_connection(method: Method) -> None:
-    (only,) = FrameParser().feed(encode_method(0, method))
+    (only,) = parser_of().feed(encode_method(0, method))
     assert (only.channel, only.method, only.acks, only.published) == (0, method, [], [])
 
 
 def test_heartbeats_are_ignored() -> None:
-    parser = FrameParser()
+    parser = parser_of()
     assert parser.feed(HEARTBEAT_FRAME * 3) == []
     assert parser.failure is None
 
 
 def test_what_came_before_a_failure_is_returned() -> None:
-    parser = FrameParser()
+    parser = parser_of()
     inputs = parser.feed(publish(b"1") + encode_method(1, BasicGet("q")) + publish(b"2") + b"\x01\0\x01\0\0\0\x01a\0")
     assert [(bodies([each]), each.method) for each in inputs] == [([b"1"], BasicGet("q")), ([b"2"], None)]
     assert isinstance(parser.failure, FrameError)
@@ -283,7 +293,7 @@ def test_what_came_before_a_failure_is_returned() -> None:
     ],
 )
 def test_violations(data: bytes, error: type[AmqpError], text: str) -> None:
-    failure = failure_of(data, FrameParser(max_message_size=100))
+    failure = failure_of(data, parser_of(max_message_size=100))
     assert type(failure) is error
     assert text in failure.text
 
@@ -301,26 +311,26 @@ def test_an_unknown_method_fails_with_its_ids() -> None:
 def test_frame_max_is_agreed_on_later() -> None:
     large = publish(b"x" * 10_000, part=10_000)
     assert isinstance(failure_of(large), FrameError)
-    parser = FrameParser()
+    parser = parser_of()
     parser.feed(encode_method(0, ConnectionTuneOk(0, 16384, 0)))
     parser.frame_max = 16384
     assert bodies(parser.feed(large)) == [b"x" * 10_000]
 
 
 def test_a_payload_may_forget_the_octets_around_it() -> None:
-    assert bodies(FrameParser().feed(publish(b"x" * FRAME_MIN_SIZE, part=FRAME_MIN_SIZE))) == [b"x" * FRAME_MIN_SIZE]
+    assert bodies(parser_of().feed(publish(b"x" * FRAME_MIN_SIZE, part=FRAME_MIN_SIZE))) == [b"x" * FRAME_MIN_SIZE]
     assert isinstance(failure_of(publish(b"x" * (FRAME_MIN_SIZE + 1), part=FRAME_MIN_SIZE + 1)), FrameError)
 
 
 def test_no_frame_max_still_has_a_limit() -> None:
-    assert bodies(FrameParser(0, 100_000).feed(publish(b"x" * 100_000, part=100_000))) == [b"x" * 100_000]
-    failure = failure_of(b"\x03\0\x01" + (100_001).to_bytes(4, "big"), FrameParser(0, 100_000))
+    assert bodies(parser_of(0, 100_000).feed(publish(b"x" * 100_000, part=100_000))) == [b"x" * 100_000]
+    failure = failure_of(b"\x03\0\x01" + (100_001).to_bytes(4, "big"), parser_of(0, 100_000))
     assert isinstance(failure, FrameError)
 
 
 @pytest.mark.parametrize("size", [101, 2**31, 2**63 - 1, 2**63, 2**64 - 1])
 def test_a_message_that_is_too_large(size: int) -> None:
-    parser = FrameParser(max_message_size=100)
+    parser = parser_of(max_message_size=100)
     (only,) = parser.feed(publish(b"1") + announce(size) + frame(3, 1, bytes(60)))
     assert bodies([only]) == [b"1"]
     assert isinstance(only.error, PreconditionFailed)
@@ -333,7 +343,7 @@ def test_a_message_that_is_too_large(size: int) -> None:
 
 
 def test_what_follows_a_message_that_is_too_large() -> None:
-    parser = FrameParser(max_message_size=100)
+    parser = parser_of(max_message_size=100)
     inputs = parser.feed(publish(b"x" * 150, part=70) + publish(b"2") + publish(b"a", 2))
     assert [(each.channel, bodies([each]), each.error is not None) for each in inputs] == [
         (1, [], True),
@@ -343,8 +353,8 @@ def test_what_follows_a_message_that_is_too_large() -> None:
 
 
 def test_nothing_is_kept_of_what_is_refused_or_announced_only() -> None:
-    parser = FrameParser(0, 50_000_000)
-    refusing = FrameParser(131_072, 1000)
+    parser = parser_of(0, 50_000_000)
+    refusing = parser_of(131_072, 1000)
     part = frame(3, 1, bytes(50_000))
     tracemalloc.start()
     try:
@@ -361,8 +371,57 @@ def test_nothing_is_kept_of_what_is_refused_or_announced_only() -> None:
 def test_a_large_frame_in_small_reads_is_not_joined_again_and_again() -> None:
     size = 8_000_000
     stream = publish(b"x" * size, part=size)
-    parser = FrameParser(0)
+    parser = parser_of(0)
     inputs: list[ChannelInput] = []
     for at in range(0, len(stream), 1000):  # 32 GB to copy if every read joined what there is
         inputs += parser.feed(stream[at : at + 1000])
     assert [len(body) for body in bodies(inputs)] == [size]
+
+
+# Contents come on open channels alone
+
+
+def test_a_publish_on_a_channel_that_is_not_open_is_a_method_without_a_content() -> None:
+    parser = FrameParser()
+    (only,) = parser.feed(encode_method(1, BasicPublish("", "q")))
+    assert (only.published, only.method) == ([], BasicPublish("", "q"))
+    content = frame(2, 1, encode_header(1, Properties())) + frame(3, 1, b"x")
+    (after,) = parser.feed(content + encode_method(0, ConnectionCloseOk()))
+    assert after.method == ConnectionCloseOk()
+    assert failure_of(content, parser).code == 505
+
+
+@pytest.mark.parametrize("end", [ChannelClose(200, "", 0, 0), ChannelCloseOk()])
+def test_channels_open_and_close_by_what_the_peer_says(end: Method) -> None:
+    parser = FrameParser()
+    opened = parser.feed(encode_method(1, ChannelOpen()) + publish(b"a"))
+    assert bodies(opened) == bodies(parser.feed(publish(b"a"))) == [b"a"]
+    _, publishing = parser.feed(encode_method(1, end) + encode_method(1, BasicPublish("", "q")))
+    assert publishing.method == BasicPublish("", "q")
+    assert bodies(parser.feed(encode_method(1, ChannelOpen()) + publish(b"b"))) == [b"b"]
+
+
+def test_channel_0_never_takes_a_content() -> None:
+    parser = FrameParser()
+    parser.feed(encode_method(0, ChannelOpen()))
+    assert failure_of(publish(b"a", channel=0), parser).code == 505
+
+
+def test_what_comes_for_channels_of_a_closing_connection_is_skipped_and_not_kept() -> None:
+    parser = parser_of()
+    assert parser.feed(announce(5000) + frame(3, 1, b"x" * 4000) + b"\x03\0\x01\0\0\0") == []
+    parser.end_channels()
+    rest = b"\x01x\xce" + publish(b"b", channel=2) + frame(77, 3, b"?") + encode_method(4, ChannelOpen())
+    (only,) = parser.feed(rest + encode_method(0, ConnectionCloseOk()))
+    assert (only.channel, only.method) == (0, ConnectionCloseOk())
+
+
+def test_what_never_becomes_a_content_takes_no_memory() -> None:
+    parser = FrameParser()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    for number in range(1, 2000):
+        parser.feed(encode_method(number, BasicPublish("", "q")))
+    kept = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    assert kept < 10_000
