@@ -57,6 +57,7 @@ class Config:
     handshake_timeout: float = 10.0  # RabbitMQ's
     max_message_size: int = 16 << 20  # RabbitMQ 4's
     consumer_max_per_channel: int = 0  # RabbitMQ's name and default
+    connection_max: int | None = None  # likewise, of RabbitMQ 4; 0 lets nobody in, as there
 
     tls_port: int = 5671  # without a certificate nobody listens there
     admin_tls_port: int | None = None
@@ -276,6 +277,13 @@ OPTIONS: Final = (
         _size,
         _SOME_SIZE,
         "the largest body of a message; a larger one closes its channel (default: 16MiB)",
+        _whole_number,
+    ),
+    Option(
+        "connection-max",
+        _count,
+        "a whole number",
+        "limit of AMQP connections that are open at a time; 0 lets nobody in (default: none)",
         _whole_number,
     ),
     Option(

@@ -115,7 +115,13 @@ class Server:
                 Credentials(
                     self._users, config.guest_from_anywhere, first=None if plan.names_users else _first_user(config)
                 ),
-                Limits(config.channel_max, config.frame_max, config.heartbeat, config.consumer_max_per_channel),
+                Limits(
+                    config.channel_max,
+                    config.frame_max,
+                    config.heartbeat,
+                    config.consumer_max_per_channel,
+                    config.connection_max,
+                ),
                 config.coalesce_interval,
                 watermarks=Watermarks.of(
                     config.memory_high_watermark, config.disk_free_limit, config.persist_dir if on_disk else None

@@ -248,6 +248,7 @@ class ConnectionActor(Inspectable):
 
     def _check_limits(self, vhost: Vhost) -> None:
         """In RabbitMQ's order (rabbit_reader): before access is checked."""
+        self._services.tally.check_broker(self._services.limits.connections)
         self._services.tally.check_vhost(vhost.name, self._user, vhost.limits)
         user = self._services.users.find(self._user)
         if user is not None:

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 class Limits:
     """What connection.tune offers: highest channel number, octets of a frame, seconds between heartbeats.
 
-    And how many consumers a channel may have; 0 = no limit.
+    And how many consumers a channel may have (0 = no limit), and how many connections may be open (None = no limit).
     """
 
     channel_max: int
     frame_max: int
     heartbeat: int
     consumers: int = 0
+    connections: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

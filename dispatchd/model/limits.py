@@ -66,20 +66,23 @@ class ChannelsUsedUp(NotAllowed):
 
 
 class Tally:
-    """How many connections are open, by vhost and by user, and how many channels, by user."""
+    """How many connections are open, in all, by vhost and by user, and how many channels, by user."""
 
     def __init__(self) -> None:
+        self.connections: int = 0
         self._of_vhosts: dict[str, int] = {}
         self._of_users: dict[str, int] = {}
         self._channels: dict[str, int] = {}
 
     def enter(self, vhost: str, user: str) -> None:
         """A connection opens."""
+        self.connections += 1
         _count(self._of_vhosts, vhost, 1)
         _count(self._of_users, user, 1)
 
     def leave(self, vhost: str, user: str) -> None:
         """It is closed."""
+        self.connections -= 1
         _count(self._of_vhosts, vhost, -1)
         _count(self._of_users, user, -1)
 
@@ -90,6 +93,11 @@ class Tally:
     def __len__(self) -> int:
         """Names that it has counts of: no more than vhosts and users with connections."""
         return len(self._of_vhosts) + len(self._of_users) + len(self._channels)
+
+    def check_broker(self, limit: int | None) -> None:
+        """Raises NotAllowed (530) if the broker takes no more connections. The text is that of RabbitMQ 4."""
+        if limit is not None and self.connections >= limit:
+            raise NotAllowed(f"connection refused: node connection limit ({limit}) is reached")
 
     def check_vhost(self, vhost: str, user: str, limits: Limits) -> None:
         """Raises NotAllowed (530) if the vhost takes no more connections."""

@@ -60,6 +60,22 @@ def test_connections(broker: BrokerProcess, path: str, text: str) -> None:
     connect(broker)
 
 
+def test_connections_of_the_broker(start_broker: Callable[..., BrokerProcess]) -> None:
+    broker = start_broker("--connection-max", "2")
+
+    def open_one() -> BlockingConnection:
+        return BlockingConnection(pika.ConnectionParameters(broker.host, broker.port, heartbeat=0))
+
+    connections = [open_one(), open_one()]
+    for _ in range(2):
+        with pytest.raises(ProbableAccessDeniedError) as refused:
+            open_one()
+        assert "NOT_ALLOWED - connection refused: node connection limit (2) is reached" in str(refused.value)
+        connections.pop().close()
+        connections.append(open_one())
+    assert connections[0].is_open
+
+
 def test_channels_of_a_user(broker: BrokerProcess) -> None:
     set_limit(broker, "user-limits/ann/max-channels", 3)
     first, second = connect(broker), connect(broker)
