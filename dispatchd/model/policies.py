@@ -5,11 +5,10 @@ Rules are RabbitMQ 3.10's (rabbit_policy, rabbit_policies, rabbit_queue_type_uti
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from dispatchd.model.binding import EXCHANGE, QUEUE, Kind
-from dispatchd.model.patterns import Pattern, PatternError
+from dispatchd.model.patterns import Pattern
 
 Number = int | float
 Record = dict[str, Any]
@@ -66,8 +65,7 @@ NOT_OF_CLASSIC_QUEUES: Final = frozenset(
 class Policy:
     """One policy, which never changes: another one takes its place. `policy_checks` sees that it makes sense.
 
-    `pattern` is a regular expression that is looked for anywhere in a name; both are taken as octets, as RabbitMQ does.
-    What RE2 does not know (look-around, and the like) Python's own engine looks for, whose time nothing bounds.
+    `pattern` is a regular expression that is looked for anywhere in a name; see `patterns`.
     """
 
     def __init__(self, name: str, pattern: str, apply_to: str, priority: Number, definition: dict[str, Any]) -> None:
@@ -76,23 +74,14 @@ class Policy:
         self.apply_to = apply_to
         self.priority: Number = priority
         self.definition = definition
-        self._bounded: Pattern | None = None
-        self._unbounded: re.Pattern[bytes] | None = None
-        try:
-            self._bounded = Pattern(pattern)
-        except PatternError:
-            self._unbounded = re.compile(pattern.encode())
+        self._pattern = Pattern(pattern)
         self._kinds: list[Kind] = list(APPLY_TO[apply_to])
         if not NOT_OF_CLASSIC_QUEUES.isdisjoint(definition) and QUEUE in self._kinds:
             self._kinds.remove(QUEUE)
 
     def matches(self, kind: Kind, name: bytes) -> bool:
         """Whether it is for a queue, or an exchange, of this name."""
-        if kind not in self._kinds:
-            return False
-        if self._bounded is not None:
-            return self._bounded.found_in(name)
-        return self._unbounded is not None and self._unbounded.search(name) is not None
+        return kind in self._kinds and self._pattern.found_in(name)
 
     def to_record(self) -> Record:
         """The policy as JSON has it."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from dispatchd.amqp.constants import SHORTSTR_MAX
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.model.erlang import shown_string, shown_term
+from dispatchd.model.patterns import LONGEST_PATTERN, Pattern, PatternError
 from dispatchd.model.policies import APPLY_TO, Policy, Record
 
 
@@ -58,18 +59,28 @@ def _pattern(value: Any) -> str:
     if not isinstance(value, str):
         return f"pattern should be a binary but was {shown_term(value)}"
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # what will mean something else one day means that in RabbitMQ already
-            re.compile(value.encode())
-    except re.error as error:
-        message, position = error.msg, error.pos or 0
-        if message in _TEXTS:
-            message, is_at_end = _TEXTS[message]
-            position = len(value.encode()) if is_at_end else position
+        Pattern(value)
+    except PatternError as error:
+        message, position = _as_pcre_says(value) or (str(error), 0)
         return f"pattern should be regular expression but is invalid: {{{shown_string(message)},{position}}}"
-    except (OverflowError, RecursionError, Warning) as error:
-        return f"pattern should be regular expression but is invalid: {{{shown_string(str(error))},0}}"
     return ""
+
+
+def _as_pcre_says(text: str) -> tuple[str, int] | None:
+    """What RabbitMQ says of a text that is no regular expression, and of which octet; None if it may be one."""
+    octets = text.encode()
+    if len(octets) > LONGEST_PATTERN:
+        return None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            re.compile(octets)
+    except re.error as error:
+        message, is_at_end = _TEXTS.get(error.msg, (error.msg, False))
+        return message, len(octets) if is_at_end else error.pos or 0
+    except (OverflowError, RecursionError):
+        pass
+    return None
 
 
 _TEXTS: Final = {

@@ -156,12 +156,22 @@ def test_fields_that_make_no_sense(fields: dict[str, Any], text: str) -> None:
         ("a)", '{"unmatched parentheses",1}'),
         ("*", '{"nothing to repeat",0}'),
         ("ü\\", '{"\\\\ at end of pattern",3}'),
-        ("[[:alpha:]]", '{"Possible nested set at position 1",0}'),
+        ("(?<!dead)$", '{"invalid perl operator: (?<!",0}'),
+        ("a(?=b)", '{"invalid perl operator: (?=",0}'),
+        (r"(a)\1", r'{"invalid escape sequence: \\1",0}'),
+        ("a" * 1001, '{"it has 1001 octets, expected at most 1000",0}'),
+        ("(" * 1001, '{"it has 1001 octets, expected at most 1000",0}'),
+        ("((a{100}){100}){100}", '{"invalid repetition size: {100}",0}'),
     ],
 )
-def test_patterns_that_are_none_or_mean_something_else_in_rabbitmq(pattern: str, problem_of_it: str) -> None:
+def test_patterns_that_are_none_or_could_take_for_ever(pattern: str, problem_of_it: str) -> None:
     found = problem({"max-length": 1}, pattern=pattern)
     assert found == f"pattern should be regular expression but is invalid: {problem_of_it}"
+
+
+@pytest.mark.parametrize("pattern", ["^(?!amq\\.).*", "[[:alpha:]]+", r"\Qa.b\E", "(?i)Q", "[[a]", ""])
+def test_patterns_that_rabbitmqs_users_write(pattern: str) -> None:
+    assert made({"max-length": 1}, pattern=pattern).pattern == pattern
 
 
 anything = st.recursive(
