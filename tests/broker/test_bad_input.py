@@ -6,9 +6,7 @@ an error, and no memory stays behind.
 
 from __future__ import annotations
 
-import gc
 import logging
-import random
 import socket
 import struct
 import time
@@ -16,15 +14,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gevent
-import psutil
 import pytest
 from broker.raw import HEADER, PLAIN, RawClient
-from gevent.event import Event
+from fuzz.innocent import Innocent
 from pamqp import commands as spec
-from pamqp.body import ContentBody
 from pamqp.frame import marshal
-from pamqp.header import ContentHeader
-from soak import SOAK, cases, seeded
 
 from dispatchd.config import Config
 from dispatchd.server import Server
@@ -34,64 +28,11 @@ HANDSHAKE_SECONDS = 0.5
 FRAME_MAX = 4096
 CHANNEL_MAX = 20
 MAX_MESSAGE = 100_000
-MEMORY_LIMIT = 10 << 20
 
-CHANNEL_CLOSES = {311, 313, 403, 404, 405, 406}
 CONNECTION_CLOSES = {403, 501, 502, 503, 504, 505, 530, 540}
 """541 would be a failure of ours."""
 
 SESSION_END = b"\x01\x00\x00\x00\x00\x00\x04\x00\x0a\x00\x33\xce"  # connection.close-ok, which nobody asked for
-
-
-class Innocent:
-    """Publishes with confirms and consumes what it published, one at a time, all the time."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.done = 0
-        self._stopping = False
-        self._progressed = Event()
-        self._client = client = RawClient(host, port)
-        client.open(channel_max=CHANNEL_MAX, frame_max=FRAME_MAX)
-        client.open_channel()
-        client.send(spec.Queue.Declare(queue="innocent"), 1)
-        client.expect(spec.Queue.DeclareOk)
-        client.send(spec.Basic.Consume(queue="innocent"), 1)
-        client.expect(spec.Basic.ConsumeOk)
-        client.send(spec.Confirm.Select(), 1)
-        client.expect(spec.Confirm.SelectOk)
-        self._greenlet = gevent.spawn(self._work)
-
-    def _work(self) -> None:
-        while not self._stopping:
-            body = b"%d" % self.done
-            self._client.publish(1, "innocent", body)
-            kinds: set[type] = set()
-            while kinds != {spec.Basic.Ack, spec.Basic.Deliver}:
-                _, frame = self._client.receive()
-                kinds.add(type(frame))
-                if isinstance(frame, spec.Basic.Deliver):
-                    assert self._client.content()[1] == [body]
-                    self._client.send(spec.Basic.Ack(frame.delivery_tag or 0), 1)
-                else:
-                    assert isinstance(frame, spec.Basic.Ack)
-                    assert frame.delivery_tag == self.done + 1
-            self.done += 1
-            self._progressed.set()
-            gevent.sleep(0.001)
-
-    def expect_progress(self) -> None:
-        """It gets through two more messages: one of them was sent after this was called."""
-        until = self.done + 2
-        while self.done < until:
-            self._progressed.clear()
-            assert self._progressed.wait(10), "an innocent client waits in vain"
-            assert self._greenlet.exception is None, self._greenlet.exception
-
-    def stop(self) -> None:
-        self._stopping = True
-        self._greenlet.join(10)
-        assert self._greenlet.successful(), self._greenlet.exception
-        self._client.close()
 
 
 @pytest.fixture(scope="module")
@@ -443,226 +384,3 @@ def test_half_a_message_reaches_nobody(server: Server, client: RawClient) -> Non
 def test_a_client_that_is_half_open_is_dropped_after_two_heartbeats(server: Server, client: RawClient) -> None:
     client.open(channel_max=CHANNEL_MAX, frame_max=FRAME_MAX, heartbeat=1)
     assert set(client.read_to_end()) <= set(frame(8, 0, b""))
-
-
-# By chance
-
-
-def proper_session(queue: str) -> list[bytes]:
-    """The frames of a client that does a little of everything, after its login."""
-    frames: list[tuple[int, Any]] = [
-        (1, spec.Channel.Open()),
-        (
-            1,
-            spec.Exchange.Declare(
-                exchange=f"{queue}-x", exchange_type="topic", auto_delete=True, arguments={"a": [1, {}]}
-            ),
-        ),
-        (1, spec.Queue.Declare(queue=queue, exclusive=True, arguments={"x-note": "text", "n": 1 << 40})),
-        (1, spec.Queue.Bind(queue=queue, exchange=f"{queue}-x", routing_key="a.*.#", arguments={"x-match": "any"})),
-        (1, spec.Basic.Qos(prefetch_count=3)),
-        (1, spec.Confirm.Select()),
-        (1, spec.Basic.Consume(queue=queue, consumer_tag="tag")),
-        (2, spec.Channel.Open()),
-    ]
-    for size in (0, 1, 5000):
-        frames += [
-            (1, spec.Basic.Publish(exchange=f"{queue}-x", routing_key="a.b.c", mandatory=True)),
-            (1, ContentHeader(0, size, spec.Basic.Properties(delivery_mode=2, headers={"h": "v"}, message_id="m"))),
-        ]
-        frames += [(1, ContentBody(b"x" * min(4000, size - at))) for at in range(0, size, 4000)]
-    frames += [
-        (1, spec.Basic.Ack(1)),
-        (1, spec.Basic.Nack(2, multiple=True, requeue=True)),
-        (2, spec.Basic.Get(queue=queue)),
-        (2, spec.Tx.Select()),
-        (2, spec.Basic.Publish(routing_key=queue)),
-        (2, ContentHeader(0, 0, spec.Basic.Properties())),
-        (2, spec.Tx.Commit()),
-        (1, spec.Basic.Recover(requeue=True)),
-        (1, spec.Basic.Cancel(consumer_tag="tag")),
-        (1, spec.Queue.Unbind(queue=queue, exchange=f"{queue}-x", routing_key="a.*.#", arguments={"x-match": "any"})),
-        (1, spec.Queue.Purge(queue=queue)),
-        (1, spec.Queue.Delete(queue=queue)),
-        (2, spec.Channel.Close(200, "", 0, 0)),
-    ]
-    return [marshal(value, channel) for channel, value in frames]
-
-
-def flip_bits(chance: random.Random, frames: list[bytes]) -> bytes:
-    data = bytearray(b"".join(frames))
-    for _ in range(chance.choice([1, 1, 2, 10])):
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    return bytes(data)
-
-
-def change_octets_of_one(chance: random.Random, frames: list[bytes]) -> bytes:
-    """Only in a payload, so that it is read."""
-    at = chance.randrange(len(frames))
-    changed = bytearray(frames[at])
-    for _ in range(chance.choice([1, 2, 5])):
-        changed[chance.randrange(7, len(changed) - 1)] = chance.choice([0, 1, 0x7F, 0x80, 0xFF, chance.randrange(256)])
-    return b"".join([*frames[:at], bytes(changed), *frames[at + 1 :]])
-
-
-def lie_about_a_size(chance: random.Random, frames: list[bytes]) -> bytes:
-    at = chance.randrange(len(frames))
-    victim = frames[at]
-    size = len(victim) - 8
-    lie = chance.choice([0, size - 1, size + 1, size * 2, 2**31 - 1, 2**31, 2**32 - 1]) & 0xFFFFFFFF
-    return b"".join([*frames[:at], victim[:3] + struct.pack(">I", lie) + victim[7:], *frames[at + 1 :]])
-
-
-def shuffle(chance: random.Random, frames: list[bytes]) -> bytes:
-    opening, others = frames[:1], frames[1:]
-    chance.shuffle(others)
-    return b"".join(opening + others)
-
-
-def drop_and_repeat(chance: random.Random, frames: list[bytes]) -> bytes:
-    return b"".join(one * chance.choice([0, 1, 1, 1, 1, 2]) for one in frames)
-
-
-def other_channels(chance: random.Random, frames: list[bytes]) -> bytes:
-    channels = [0, 1, 2, 3, CHANNEL_MAX, CHANNEL_MAX + 1, 65535]
-    return b"".join(
-        one[:1] + struct.pack(">H", chance.choice(channels)) + one[3:] if chance.random() < 0.1 else one
-        for one in frames
-    )
-
-
-def other_methods(chance: random.Random, frames: list[bytes]) -> bytes:
-    ids = [(class_id, method_id) for class_id in (10, 20, 30, 40, 50, 60, 85, 90) for method_id in range(10, 130, 10)]
-    changed = []
-    for one in frames:
-        if chance.random() < 0.1:
-            one = method(
-                chance.choice([0, 1, 2]), *chance.choice(ids), chance.randbytes(chance.choice([0, 1, 3, 9, 40]))
-            )
-        changed.append(one)
-    return b"".join(changed)
-
-
-def random_frames(chance: random.Random, frames: list[bytes]) -> bytes:
-    return frames[0] + b"".join(
-        frame(
-            chance.choice([1, 1, 2, 3, 8, chance.randrange(256)]),
-            chance.choice([0, 1]),
-            chance.randbytes(chance.randrange(60)),
-        )
-        for _ in range(20)
-    )
-
-
-def random_octets(chance: random.Random, frames: list[bytes]) -> bytes:
-    return b"".join(frames[: chance.randrange(len(frames))]) + chance.randbytes(chance.choice([1, 10, 1000, 20_000]))
-
-
-def cut(chance: random.Random, frames: list[bytes]) -> bytes:
-    data = b"".join(frames)
-    return data[: chance.randrange(len(data))]
-
-
-MUTATIONS = [
-    flip_bits,
-    change_octets_of_one,
-    lie_about_a_size,
-    shuffle,
-    drop_and_repeat,
-    other_channels,
-    other_methods,
-    random_frames,
-    random_octets,
-    cut,
-]
-
-
-def play(server: Server, chance: random.Random, data: bytes) -> None:
-    """Send the session in pieces, then say goodbye or vanish; check every close that comes."""
-    client = RawClient("127.0.0.1", server.amqp_port)
-    client.open(channel_max=CHANNEL_MAX, frame_max=FRAME_MAX)
-    try:
-        for piece in pieces(chance, data):
-            client.send_bytes(piece)
-        if chance.random() < 0.5:
-            client.socket.shutdown(socket.SHUT_WR)
-        else:
-            client.send(spec.Connection.Close(200, "", 0, 0))
-            client.socket.shutdown(socket.SHUT_WR)
-        while True:
-            _, received = client.receive()
-            if isinstance(received, spec.Connection.Close):
-                assert received.reply_code in CONNECTION_CLOSES, received.reply_text
-            elif isinstance(received, spec.Channel.Close):
-                assert received.reply_code in CHANNEL_CLOSES, received.reply_text
-    except (OSError, EOFError):
-        pass
-    finally:
-        client.close()
-
-
-def pieces(chance: random.Random, data: bytes) -> Iterator[bytes]:
-    at = 0
-    while at < len(data):
-        size = chance.choice([1, 7, 100, 5000, 100_000])
-        yield data[at : at + size]
-        at += size
-
-
-@pytest.mark.parametrize("mutate", MUTATIONS)
-@pytest.mark.timeout(1200 if SOAK else 60)
-def test_sessions_that_went_wrong(
-    server: Server, innocent: Innocent, mutate: Callable[[random.Random, list[bytes]], bytes]
-) -> None:
-    chance = seeded(20240608)
-    for number in range(cases(100, 3000)):
-        data = mutate(chance, proper_session(f"q{number}"))
-        play(server, chance, data)
-        assert failures(server) == [], data.hex()
-        if number % 10 == 0:
-            innocent.expect_progress()
-
-
-@pytest.mark.timeout(600 if SOAK else 60)
-def test_octets_before_the_login(server: Server) -> None:
-    chance = seeded(20240609)
-    for _ in range(cases(100, 5000)):
-        client = RawClient("127.0.0.1", server.amqp_port)
-        login = marshal(spec.Connection.StartOk({"product": "x", "a": {"b": [1]}}, "AMQPLAIN", PLAIN), 0)
-        start = chance.choice(
-            [b"", HEADER, HEADER + flip_bits(chance, [login]), HEADER + lie_about_a_size(chance, [login])]
-        )
-        try:
-            client.send_bytes(start + chance.randbytes(chance.randrange(200)))
-            client.socket.shutdown(socket.SHUT_WR)
-            client.read_to_end()
-        except OSError:
-            pass
-        client.close()
-        assert failures(server) == []
-
-
-def test_memory_does_not_grow(server: Server) -> None:
-    chance = seeded(20240610)
-    sessions = [mutate(chance, proper_session(f"m{at}")) for at, mutate in enumerate(MUTATIONS)]
-    heavy = [
-        PUBLISH + content_header(1, MAX_MESSAGE) + frame(3, 1, b"x" * 4000) * 20,
-        frame(1, 1, b"", size=2**32 - 1) + b"x" * 50_000,
-        frame(3, 1, b"", size=FRAME_MAX) + b"x" * 3000,
-        PUBLISH + content_header(1, 2**62) + frame(3, 1, b"x" * 4000) * 50,
-        b"".join(
-            marshal(spec.Channel.Open(), number) + marshal(spec.Basic.Publish(routing_key="x" * 200), number)
-            for number in range(2, CHANNEL_MAX)
-        ),
-    ]
-    opened = marshal(spec.Channel.Open(), 1)
-
-    def run() -> int:
-        for data in [*sessions, *(opened + one for one in heavy)] * 3:
-            play(server, chance, data)
-        gc.collect()
-        return int(psutil.Process().memory_info().rss)
-
-    run()
-    before = run()
-    assert run() - before < MEMORY_LIMIT
