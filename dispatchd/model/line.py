@@ -131,14 +131,17 @@ class Line:
         """The last of those in front, if these are more by far than may stay: less memory than before is to be used."""
         count: i64 = 0
         size: i64 = 0
+        staying: i64 = 1
         for entry in self.ready:
             if count == 2 * keep or size > 2 * keep_bytes:
                 break
             count += 1
+            if count <= keep and size < keep_bytes:
+                staying = count
             size += entry.message.size
         if count == len(self.ready):
             return []
-        self.staying = max(count // 2, 1)
+        self.staying = staying
         return list(islice(self.ready, int(self.staying), int(self.staying + most)))
 
     def _divide(self, keep: i64, keep_bytes: i64) -> None:
@@ -181,6 +184,15 @@ class Line:
     def _forget_chosen(self) -> None:
         self.leaving = 0
         self.staying = EVERYTHING
+
+    def is_short(self, least_bytes: i64) -> bool:
+        """Whether what stands in front has fewer octets of bodies than that."""
+        size: i64 = 0
+        for entry in self.ready:
+            size += entry.message.size
+            if size >= least_bytes:
+                return False
+        return True
 
     def page_in(self, entries: list[QueueEntry], count: i64) -> None:
         """The first `count` places were read, and are these entries now; those missing could not be read."""

@@ -59,8 +59,13 @@ class Residency:
         lines: i64 = len(queue.lines)
         for priority in range(len(queue.lines) - 1, -1, -1):
             line = queue.lines[priority]
-            if len(line.paged) and len(line.ready) < max(self.most // 5 // lines, 1):
-                average: i64 = line.paged_bytes // len(line.paged) + 1
+            if not len(line.paged):
+                continue
+            average: i64 = line.paged_bytes // len(line.paged) + 1
+            # Less than what `choose` leaves in front, in either measure: else it would go to and fro for ever.
+            least_bytes: i64 = self.most_bytes // 5 // lines
+            least: i64 = min(self.most // 5 // lines, least_bytes // average)
+            if len(line.ready) < max(least, 1) and line.is_short(least_bytes):
                 count: i64 = min(max(self.most_bytes // 8 // lines // average, 1), self.most // 4 + 1, READ_IN_ONE_GO)
                 return priority, line.paged.head(count)
         return None
