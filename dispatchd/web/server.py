@@ -17,6 +17,8 @@ BODY_OCTETS = 64 * 1024
 DEFINITIONS = "/api/definitions"
 DEFINITIONS_OCTETS = 16 << 20
 """The body is read when whoever sends it is known to be an administrator."""
+TOO_LARGE = ("413", b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+"""What gevent sends before it closes the connection: status, and octets."""
 STOP_SECONDS = 0.5
 LIFT_DEADLINE = "dispatchd.lift_deadline"
 """Where the environment of a request has what its handler calls to serve it for longer, as a stream needs."""
@@ -26,6 +28,7 @@ class Handler(WSGIHandler):
     """One connection of a client, which must not be able to keep it forever or to send without end."""
 
     _deadline: gevent.Timeout
+    _is_too_large = False
 
     def handle(self) -> None:
         """Serve the requests of one connection."""
@@ -36,7 +39,8 @@ class Handler(WSGIHandler):
         """Serve one request; ends the connection if it takes, with the wait for it, more than REQUEST_SECONDS."""
         deadline = self._deadline = gevent.Timeout.start_new(REQUEST_SECONDS)
         try:
-            return super().handle_one_request()
+            answered = super().handle_one_request()
+            return TOO_LARGE if self._is_too_large else answered
         except gevent.Timeout as expired:
             if expired is not deadline:
                 raise
@@ -45,10 +49,11 @@ class Handler(WSGIHandler):
             deadline.close()
 
     def read_request(self, raw_requestline: str) -> Any:
-        """Read the head of a request. Raises ValueError, answered 400, for a body too large or of unknown size."""
+        """Read the head of a request. Raises ValueError, answered 413, for a body too large or of unknown size."""
         accepted = super().read_request(raw_requestline)
         most = DEFINITIONS_OCTETS if str(self.path).startswith(DEFINITIONS) else BODY_OCTETS
         if self.headers.get("Transfer-Encoding") or (self.content_length or 0) > most:
+            self._is_too_large = True
             raise ValueError(f"the body has more than {most} octets, or does not say how many")
         return accepted
 

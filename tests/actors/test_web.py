@@ -433,7 +433,7 @@ def test_a_failing_overview_is_said_without_its_inside(system: System) -> None:
 
 @pytest.mark.parametrize("headers", [{"Content-Length": str(BODY_OCTETS + 1)}, {"Transfer-Encoding": "chunked"}])
 def test_a_large_body_is_refused_before_it_is_read(admin: AdminServer, headers: dict[str, str]) -> None:
-    assert ask(admin, "/api/queues", "POST", {**login(), **headers}).status == 400
+    assert ask(admin, "/api/queues", "POST", {**login(), **headers}).status == 413
     assert ask(admin, "/livez").status == 200
 
 
