@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import gevent
@@ -10,11 +12,13 @@ import pika
 import pytest
 from actors.harness import failing, make_fail, wait_until
 from broker.clients import Inbox, get, get_all, persistent, publish
+from gevent.event import Event
 from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, NackError
+from soak import cases, seeded
 from unit.store.batches import contents_of
 
-from dispatchd.actors import persistence
+from dispatchd.actors import failures, persistence
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.connection import ConnectionActor
 from dispatchd.actors.exchange import ExchangeActor
@@ -366,6 +370,53 @@ def test_confirms_wait_while_the_store_is_full(running: Broker, name: str, monke
     assert get_all(other, name) == [b"a"]  # consumers go on
     running.store.is_full = False
     publishing.get(timeout=10)
+
+
+# All of them, again and again
+
+
+KILLS = cases(12, 100)
+
+
+@pytest.mark.timeout(60 + KILLS)
+def test_killed_under_load_again_and_again(running: Broker, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody but those that are killed fails, what is confirmed is there, and clients go on."""
+    monkeypatch.setattr(failures, "QUARANTINE_SECONDS", -1.0)  # that many would be too many
+    chance = seeded(20240623)
+    channel = running.channel()
+    channel.exchange_declare(name, "fanout", durable=True)
+    channel.queue_bind(name, name)
+    channel.confirm_delivery()
+    targets = [
+        running.actor(QueueActor, name),
+        running.actor(ExchangeActor, name),
+        running.actor(PersistenceActor, STORE),
+        running.actor(VhostActor),
+    ]
+    confirmed: list[bytes] = []
+    all_killed = Event()
+
+    def publish_all() -> None:
+        number = 0
+        while not all_killed.is_set():
+            number += 1
+            with suppress(NackError):
+                channel.basic_publish(name, "", b"%d" % number, persistent())
+                confirmed.append(b"%d" % number)
+
+    publishing = gevent.spawn(publish_all)
+    for _ in range(KILLS):
+        wanted = len(confirmed) + 2
+        kill(chance.choice(targets))
+        wait_until(partial(lambda count: len(confirmed) >= count, wanted))
+    all_killed.set()
+    publishing.get(timeout=20)
+    assert sum(actor.failures.total for actor in targets) == KILLS
+    others = [actor for actor in running.server.system.actors.values() if actor not in targets]
+    assert [actor for actor in others if actor.failures.total] == []
+    found = get_all(running.channel(), name)
+    assert [int(body) for body in found] == sorted(int(body) for body in found)
+    assert set(confirmed) <= set(found)
 
 
 # Pauses

@@ -21,7 +21,9 @@ import amqp
 import amqpstorm
 import gevent
 import pika
+import psutil
 import pytest
+from actors.harness import wait_until
 from broker.admin import api
 from broker.certificates import Authority
 from broker.process import BrokerProcess
@@ -139,6 +141,27 @@ def test_a_client_that_sends_octet_by_octet(shared: BrokerProcess, authority: Au
         for octet in HEADER:
             tls.sendall(bytes([octet]))
         assert tls.recv(1) == b"\x01"  # the method frame of connection.start
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_clients_that_vanish_in_the_handshake_leave_nothing(
+    shared: BrokerProcess, authority: Authority, reset: bool
+) -> None:
+    """After each octet count of what a client says first."""
+    outgoing = ssl.MemoryBIO()
+    talk = context(authority).wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        talk.do_handshake()
+    hello = outgoing.read()
+    process = psutil.Process(shared.pid)
+    before, port = process.num_fds(), port_of(shared, "amqp/ssl")
+    for size in (0, 1, 5, len(hello) // 2, len(hello) - 1, len(hello)):
+        with socket.create_connection((shared.host, port), SECONDS) as plain:
+            plain.sendall(hello[:size])
+            if reset:
+                plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    wait_until(lambda: process.num_fds() <= before)
+    assert not shared.trouble_since(0)
 
 
 @pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])

@@ -82,6 +82,47 @@ def test_permissions_hold_from_the_next_method_on(broker: BrokerProcess) -> None
         connection.channel().basic_get("q")
 
 
+OWN = "^own"
+FORBIDDEN: list[tuple[str, str, Callable[[BlockingChannel], Any]]] = [
+    ("configure", "queue 'other'", lambda channel: channel.queue_declare("other")),
+    ("configure", "queue 'other'", lambda channel: channel.queue_delete("other")),
+    ("configure", "exchange 'other'", lambda channel: channel.exchange_declare("other")),
+    ("configure", "exchange 'other'", lambda channel: channel.exchange_delete("other")),
+    ("write", "queue 'other'", lambda channel: channel.queue_bind("other", "own", "k")),
+    ("read", "exchange 'other'", lambda channel: channel.queue_bind("own", "other", "k")),
+    ("write", "queue 'other'", lambda channel: channel.queue_unbind("other", "own", "k")),
+    ("read", "exchange 'other'", lambda channel: channel.queue_unbind("own", "other", "k")),
+    ("write", "exchange 'other'", lambda channel: channel.exchange_bind("other", "own", "k")),
+    ("read", "exchange 'other'", lambda channel: channel.exchange_bind("own", "other", "k")),
+    ("write", "exchange 'other'", lambda channel: channel.exchange_unbind("other", "own", "k")),
+    ("read", "exchange 'other'", lambda channel: channel.exchange_unbind("own", "other", "k")),
+    ("read", "queue 'other'", lambda channel: channel.queue_purge("other")),
+    ("read", "queue 'other'", lambda channel: channel.basic_get("other")),
+    ("read", "queue 'other'", lambda channel: channel.basic_consume("other", print)),
+    ("write", "exchange 'other'", lambda channel: channel.basic_publish("other", "k", b"")),
+]
+
+
+def test_every_method_without_its_permission(broker: BrokerProcess) -> None:
+    """All else is permitted, so it is that permission that is missing; with it the method gets further."""
+    guest = connect(broker, "guest", "guest")
+    for name in ("own", "other"):
+        guest.queue_declare(name)
+        guest.exchange_declare(name)
+    add(broker, "ann")
+    assert api(broker, "PUT", "permissions/%2F/ann", EVERYTHING)[0] == 201
+    connection = connect(broker, "ann").connection
+    for operation, what, act in FORBIDDEN:
+        api(broker, "PUT", "permissions/%2F/ann", {**EVERYTHING, operation: OWN})
+        channel = connection.channel()
+        channel.confirm_delivery()
+        with channel_error(403, REFUSED.format(what)):
+            act(channel)
+    for name in ("own", "other"):
+        guest.queue_delete(name)
+        guest.exchange_delete(name)
+
+
 def test_a_deleted_user_has_to_leave(broker: BrokerProcess) -> None:
     add(broker, "ann", rights=EVERYTHING)
     channel, guest = connect(broker, "ann"), connect(broker, "guest", "guest")

@@ -65,6 +65,14 @@ def test_a_file_of_something_else(data: Path) -> None:
     assert "damaged" in refused(data)
 
 
+@pytest.mark.parametrize("octets", [b"", b"not a lock at all. " * 500, b"\xff" * 8192])
+def test_a_damaged_lock_file_loses_nothing(data: Path, broker: DurableBroker, octets: bytes) -> None:
+    """It has nothing that outlives the process."""
+    data.with_name("lock.mdb").write_bytes(octets)
+    broker.start()
+    assert bodies(broker) == BODIES
+
+
 def test_pages_overwritten(data: Path) -> None:
     octets = bytearray(data.read_bytes())
     page = os.sysconf("SC_PAGE_SIZE")
