@@ -113,7 +113,10 @@ class TlsSocket:
 
     def certificate(self) -> dict[str, Any] | None:
         """The client's certificate, if it has shown one and that was verified."""
-        return self._tls.getpeercert() or None
+        try:
+            return self._tls.getpeercert() or None
+        except ValueError:  # the handshake is not over, or TLS has failed
+            return None
 
     def facts(self) -> dict[str, Any]:
         """Version and cipher, under the names of RabbitMQ's management."""
