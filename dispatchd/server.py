@@ -156,7 +156,7 @@ class Server:
         self._events = Events(meter)
         directory = Directory(self._users)
         permits = Permits(self.system, self._users.access)
-        metrics = Metrics(self.system, meter, self._overview, lambda: self._events.lag_ms)
+        metrics = Metrics(self.system, meter, self._overview, lambda: self._events.lag_ms, self._broker.sizes)
         sections: list[Section] = [
             metrics,
             Actors(self.system, guard),
@@ -169,7 +169,7 @@ class Server:
             Topology(self.system, meter),
             Flow(self.system, self._events, self._broker.alarms.rows),
             Log(self._log, self._events),
-            Vhosts(self._broker_ref, self._broker.authenticator, self.system),
+            Vhosts(self._broker_ref, self._broker.authenticator, self.system, meter),
             UsersSection(self._broker.authenticator, directory),
             LimitsSection(self._broker.authenticator, directory, self.system),
             Definitions(Exporter(directory, self._broker.vhosts), importer, directory),

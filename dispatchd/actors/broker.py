@@ -37,6 +37,7 @@ from dispatchd.amqp.errors import NotFound
 from dispatchd.model.alarms import Alarms
 from dispatchd.model.definitions import VhostDefinition
 from dispatchd.model.journal import Journal
+from dispatchd.model.message_sizes import BOUNDS
 from dispatchd.model.stored_definitions import StoredVhost, read_rows, user_records, vhost_row
 
 if TYPE_CHECKING:
@@ -120,6 +121,14 @@ class BrokerActor(Actor):
         if left_over := contents.left_over():
             logger.info("removing what is left of %d deleted queues", len(left_over))
             self.persistence.tell(Define([], dropped_queues=left_over))
+
+    def sizes(self) -> tuple[list[int], list[int], int]:
+        """How large the messages are that clients have published: bounds in octets, counts, and the octets of all.
+
+        A count is of what is up to its bound and above the one before; the last one is of what is larger than that.
+        """
+        sizes = self._services.sizes
+        return list(BOUNDS), list(sizes.counts), int(sizes.octets)
 
     def _make_vhost(self, definition: VhostDefinition) -> VhostActor:
         return VhostActor(self.system, definition, self.ref, self._storage, self._new_queue_id)

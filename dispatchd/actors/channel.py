@@ -180,6 +180,7 @@ class ChannelActor(ChannelMethods):
             return
         self._waiting_for = None
         if entry is None:
+            self._subscriber.got_nothing += 1
             self._send(m.BasicGetEmpty())
         else:
             no_ack = isinstance(request.method, m.BasicGet) and request.method.no_ack
@@ -414,9 +415,8 @@ class ChannelActor(ChannelMethods):
             "messages_unacknowledged": self._subscriber.unacknowledged,
             "messages_unconfirmed": self._publisher.unconfirmed,
             "consumer_count": self._subscriber.consumer_count,
-            "published": self._publisher.published,
-            "delivered": self._subscriber.last_tag,
-            "acknowledged": self._subscriber.acknowledged,
+            **self._publisher.counts(),
+            **self._subscriber.counts(),
         }
 
     def details(self) -> dict[str, Any]:
@@ -430,7 +430,7 @@ class ChannelActor(ChannelMethods):
 
     def snapshot(self) -> dict[str, Any]:
         """The channel's row in the admin."""
-        waiting = self._waiting_for
+        waiting, transaction = self._waiting_for, self._transaction
         method = waiting.method if isinstance(waiting, Request) else waiting
         return {
             "name": self.name,
@@ -445,9 +445,10 @@ class ChannelActor(ChannelMethods):
             "transactional": self._transaction is not None,
             "messages_unacknowledged": self._subscriber.unacknowledged,
             "messages_unconfirmed": self._publisher.unconfirmed,
+            "messages_uncommitted": len(transaction.published) if transaction is not None else 0,
+            "acks_uncommitted": sum(len(acks) for acks, _ in transaction.settled) if transaction is not None else 0,
             "consumer_count": self._subscriber.consumer_count,
-            "published": self._publisher.published,
-            "delivered": self._subscriber.last_tag,
-            "acknowledged": self._subscriber.acknowledged,
+            **self._publisher.counts(),
+            **self._subscriber.counts(),
             "waiting_for": m.method_name(method) if method is not None else None,
         }

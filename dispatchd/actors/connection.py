@@ -46,6 +46,7 @@ from dispatchd.amqp.errors import (
 )
 from dispatchd.amqp.method_codec import encode_method
 from dispatchd.model.limits import Tally
+from dispatchd.model.message_sizes import MessageSizes
 
 if TYPE_CHECKING:
     from dispatchd.actors.transport import Transport
@@ -73,7 +74,7 @@ REFUSED_LOGIN_SECONDS = 3.0
 class Services:
     """What every connection needs of the broker.
 
-    `vhosts` is filled and changed by the broker alone, `users` by the authenticator.
+    `vhosts` is filled and changed by the broker alone, `users` by the authenticator; `sizes` by every channel.
     """
 
     vhosts: dict[str, Vhost]
@@ -81,6 +82,7 @@ class Services:
     authenticator: Ref
     limits: Limits
     tally: Tally = field(default_factory=Tally)
+    sizes: MessageSizes = field(default_factory=MessageSizes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +241,7 @@ class ConnectionActor(Inspectable):
             raise NotAllowed(f"access to vhost '{vhost.name}' refused for user '{self._user}'")
         self._session = Session(
             self.name, self.number, access, self._transport, self._frame_max, self._client_properties, vhost,
-            self._services.limits.consumers,
+            self._services.limits.consumers, self._services.sizes,
         )  # fmt: skip
         self._state = OPEN
         self._services.tally.enter(vhost.name, self._user)
@@ -470,7 +472,10 @@ class ConnectionActor(Inspectable):
             "user_provided_name": self._user_provided_name(),
             "channels": len(self._channels),
             "recv_oct": transport.received_bytes,
+            "recv_cnt": transport.reads,
             "send_oct": transport.sent_bytes,
+            "send_cnt": transport.writes,
+            "send_pend": int(transport.outlet.unsent),
             "auth_mechanism": self._mechanism,
             **transport.facts,
             "blocked_by_credit": transport.waits_for_credit,
@@ -497,7 +502,10 @@ class ConnectionActor(Inspectable):
             "timeout": self._heartbeat,
             "connected_at": round(self._connected_at * 1000),
             "recv_oct": transport.received_bytes,
+            "recv_cnt": transport.reads,
             "send_oct": transport.sent_bytes,
+            "send_cnt": transport.writes,
+            "send_pend": int(transport.outlet.unsent),
             "auth_mechanism": self._mechanism,
             **transport.facts,
             "blocked_by_credit": transport.waits_for_credit,

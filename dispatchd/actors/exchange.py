@@ -96,7 +96,9 @@ class ExchangeActor(Inspectable):
                 exchanges += 1
                 told.append((destination.ref, Route(publishing, routed)))
         if publishing.hops + exchanges == 1:
-            returned = mandatory(unroutable(publishing.messages))
+            lost = unroutable(publishing.messages)
+            returned = mandatory(lost)
+            publishing.dropped = len(lost) - len(returned)
             if returned or not publishing.awaiting + queues:
                 told.append((publishing.channel, Routed(publishing, returned)))
         if self._history is not None:
@@ -175,6 +177,7 @@ class ExchangeActor(Inspectable):
     def figures(self) -> dict[str, Any]:
         """What lists of many exchanges are made of, seen from outside."""
         return {
+            "vhost": self._catalogue.vhost,
             "type": self._definition.type,
             "published_in": self._published_in,
             "published_out": self._published_out,

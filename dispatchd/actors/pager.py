@@ -36,6 +36,8 @@ logger = logging.getLogger(__name__)
 class Pager:
     """One queue's. `has_spilled`: the scratch store has, or had, something of it. `lost` counts what could not be read.
 
+    `reads` and `spills` count messages that were read, and that were stored only to leave memory.
+
     `unwanted` are places of entries to be deleted. Answers name the `_generation` that they were asked for in: a queue
     that failed begins a new one.
     """
@@ -55,6 +57,8 @@ class Pager:
         self._to_be_deleted = 0
         self.has_spilled = False
         self.lost = 0
+        self.reads = 0
+        self.spills = 0
 
     def obey(self, rules: QueueRules) -> None:
         """Other policies govern the queue: another part of it may be in memory."""
@@ -91,7 +95,9 @@ class Pager:
             self._ask_to_store(self._storage.persistence)
         if scratch:
             self.has_spilled = True
-            self._storage.scratch.tell(Add(self._queue_id, [entry for entry in scratch if entry.slot == NOT_STORED]))
+            spilled = [entry for entry in scratch if entry.slot == NOT_STORED]
+            self.spills += len(spilled)
+            self._storage.scratch.tell(Add(self._queue_id, spilled))
             self._ask_to_store(self._storage.scratch)
 
     def _ask_to_store(self, actor: Ref) -> None:
@@ -158,6 +164,7 @@ class Pager:
         page_in(queue, request.priority, len(request.positions), found)
         self._reading = None
         self.lost += missing
+        self.reads += len(found)
         if missing:
             logger.error("%d messages of queue %s are missing in the store, or damaged", missing, self._ref.name)
         return True

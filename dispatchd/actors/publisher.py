@@ -34,12 +34,16 @@ class Publisher:
         self._catalogue = session.catalogue
         self._frame_max = session.frame_max
         self._access = session.access
+        self._sizes = session.sizes
         self._party = Party(session.name, number, session.user)
         self._outstanding_credit = 0
         self._has_ended = False
         self.confirms: ConfirmLedger | None = None
         self.unaccepted = 0
         self.published = 0
+        self.confirmed = 0
+        self.returned = 0
+        self.dropped = 0
         self.reply_address = ""
 
     def begin_confirms(self) -> None:
@@ -70,6 +74,7 @@ class Publisher:
         messages, error = publishable(messages, self._access, self._catalogue, self.reply_address)
         if self.confirms is not None:
             self.confirms.number(messages)
+        self._sizes.note(messages)
         told: Told = []
         for name, group, cost in by_exchange(messages):
             told.append(self._route(self._target(name), Publishing(self._ref, group, cost, self.confirms is not None)))
@@ -89,6 +94,7 @@ class Publisher:
             publishing = Publishing(self._ref, group, 0, confirm=False)
             publishing.transaction = transaction
             told.append(self._route(self._target(name), publishing))
+        self._sizes.note(transaction.published)
         self.published += len(transaction.published)
         return told
 
@@ -122,6 +128,7 @@ class Publisher:
         if not (publishing.hops or publishing.awaiting or publishing.is_accepted):
             publishing.is_accepted = True
             self.unaccepted -= 1
+            self.dropped += publishing.dropped
             if publishing.transaction is not None and publishing.refused:
                 publishing.transaction.is_partial = True
 
@@ -131,7 +138,10 @@ class Publisher:
 
     def give_back_returned(self, messages: list[Message]) -> None:
         """Send back to the client what was mandatory and found no queue."""
-        for message in messages if not self._has_ended else ():
+        if self._has_ended:
+            return
+        self.returned += len(messages)
+        for message in messages:
             self._transport.send_all(encode_return(self._number, NO_ROUTE, "NO_ROUTE", message, self._frame_max))
 
     def progress(self, publishing: Publishing) -> None:
@@ -145,6 +155,18 @@ class Publisher:
             publishing.is_settled = True
             if self.confirms is not None:
                 self._transport.send(self.confirms.settle(publishing.messages, publishing.refused))
+                refused = {each.sequence for each in publishing.refused} if publishing.refused else ()
+                self.confirmed += len(publishing.messages) - len(refused)
+
+    def counts(self) -> dict[str, int]:
+        """What was published so far, and what became of it."""
+        return {
+            "published": self.published,
+            "published_to_confirm": int(self.confirms.last) if self.confirms is not None else 0,
+            "confirmed": self.confirmed,
+            "returned": self.returned,
+            "dropped": self.dropped,
+        }
 
     @property
     def unconfirmed(self) -> int:

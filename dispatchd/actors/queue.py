@@ -119,6 +119,7 @@ class QueueActor(QueueContents):
             (self._pressure if waits_for_disk else self._held_credit).held[publishing] = None
         queue.accepted_up_to = queue.last_position
         self.answered(told)
+        self._counts.stored += len(stored)
         self._note_arrival()
 
     @receives(ReviewCredit)
@@ -191,7 +192,7 @@ class QueueActor(QueueContents):
 
     def _discard(self, entries: list[QueueEntry], transaction: Transaction | None = None, *answer: Telling) -> None:
         rejected = [entry for entry in entries if entry.is_out]  # they may come twice, deaths must not
-        self._queue.settle(rejected)
+        self._queue.discard(rejected)
         if rejected:
             self._dying += [(rejected, REJECTED, transaction)]
         self.answered([*answer])
@@ -345,6 +346,7 @@ class QueueActor(QueueContents):
             told += self._forgetting([entry])
         self._taken = None
         self.answered(told)
+        self._counts.count_get(entry is not None, no_ack=method.no_ack)
         self._mark_delivered()
         self._held_credit.release(queue)
         self._watch_expiry()

@@ -28,9 +28,11 @@ from dispatchd.actors.messages import (
 from dispatchd.actors.orders import Peek
 from dispatchd.actors.pager import Pager
 from dispatchd.actors.purger import Purger
+from dispatchd.actors.queue_counts import QueueCounts
 from dispatchd.actors.runtime import Ref, System, Told, receives, tell_all
 from dispatchd.actors.shown_messages import shown
 from dispatchd.actors.use_timer import UseTimer
+from dispatchd.amqp.properties import timestamp
 from dispatchd.model.binding import QUEUE
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.dead_letters import EXPIRED, MAXLEN
@@ -96,6 +98,7 @@ class QueueContents(Inspectable):
         self._use = UseTimer(self.ref)
         self._sheds = False
         self._marked = 0
+        self._counts = QueueCounts()
         self._held_credit = HeldCredit(self.ref, storage.crowd)
         self._pager = Pager(self.ref, definition, storage, storage.residency(self._rules))
         self._purger = Purger(self.ref, self._pager)
@@ -168,6 +171,7 @@ class QueueContents(Inspectable):
             told: Told = [(consumer.channel, Deliver(consumer, entries))]
             if consumer.no_ack:
                 told += self._forgetting(entries)
+                self._counts.delivered_no_ack += len(entries)
             del deliveries[0]
             tell_all(told)
 
@@ -332,19 +336,11 @@ class QueueContents(Inspectable):
 
     def figures(self) -> dict[str, Any]:
         """What is seen from outside, and added up: a row takes ten times as long, and there may be 100,000."""
-        queue = self._queue
-        ready = len(queue)
         return {
-            "consumers": len(queue.consumers),
-            "messages": ready + queue.unacked,
-            "message_bytes_ready": queue.ready_bytes,
-            "redelivered": queue.redelivered,
+            "vhost": self._catalogue.vhost,
+            "consumers": len(self._queue.consumers),
             "holds_credit": bool(self._held_credit),
-            "messages_ready": ready,
-            "messages_unacknowledged": queue.unacked,
-            "published": queue.published,
-            "delivered": queue.delivered,
-            "acknowledged": queue.acknowledged,
+            **self._counts.figures(self._queue, self._pager, now_ms()),
         }
 
     def snapshot(self) -> dict[str, Any]:
@@ -352,21 +348,16 @@ class QueueContents(Inspectable):
         definition, queue = self._definition, self._queue
         return {
             "name": definition.name,
-            "vhost": self._catalogue.vhost,
             "durable": definition.durable,
             "auto_delete": definition.auto_delete,
             "exclusive": definition.exclusive,
             "arguments": definition.arguments,
             **definition.governance.to_row(),
             "state": self.state,
-            "messages": len(queue) + queue.unacked,
-            "messages_ready": len(queue),
-            "messages_unacknowledged": queue.unacked,
-            "message_bytes_ready": queue.ready_bytes,
-            "messages_paged_out": sum(len(line.paged) for line in queue.lines),
+            **self.figures(),
+            "head_message_timestamp": self._head_timestamp(),
             "messages_lost": self._pager.lost,
             "messages_dying": sum(len(entries) for entries, _, _ in self._dying) + self._dead_letterer.count(),
-            "consumers": len(queue.consumers),
             "consumer_details": [
                 {
                     "consumer_tag": consumer.tag,
@@ -381,13 +372,15 @@ class QueueContents(Inspectable):
                 }
                 for consumer in queue.consumers
             ],
-            "published": queue.published,
-            "delivered": queue.delivered,
-            "redelivered": queue.redelivered,
-            "acknowledged": queue.acknowledged,
             "duplicates_dropped": self._deduplication.dropped if self._deduplication is not None else 0,
-            "holds_credit": bool(self._held_credit),
         }
+
+    def _head_timestamp(self) -> int | None:
+        """When the next message was published, as its publisher says; None if it does not, or only the disk has it."""
+        for line in reversed(self._queue.lines):
+            if len(line):
+                return None if line.is_starved() else timestamp(next(_in_memory(line)).message.header)
+        return None
 
 
 def _in_memory(line: Line) -> Iterator[QueueEntry]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from dispatchd.model.message_sizes import MessageSizes
+
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Ref
     from dispatchd.actors.transport import Transport
@@ -52,6 +54,7 @@ class Session:
     client_properties: dict[str, Any]
     host: Vhost
     most_consumers: int = 0
+    sizes: MessageSizes = field(default_factory=MessageSizes)
 
     @property
     def user(self) -> str:

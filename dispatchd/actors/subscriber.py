@@ -60,6 +60,10 @@ class Subscriber:
         self.in_hand: list[tuple[list[tuple[Ref, list[QueueEntry]]], Callable[[list[QueueEntry]], ActorMessage]]] = []
         self.prefetch = 0
         self.acknowledged = 0
+        self.delivered_no_ack = 0
+        self.got = 0
+        self.got_no_ack = 0
+        self.got_nothing = 0
         self._ages = Ages()
 
     # Consumers
@@ -127,6 +131,21 @@ class Subscriber:
         """The last delivery tag given, which is how many deliveries there were."""
         return self._ledger.last_tag
 
+    def counts(self) -> dict[str, int]:
+        """What was delivered, got and acknowledged so far."""
+        all_of_them = self._ledger.last_tag
+        others = self.delivered_no_ack + self.got + self.got_no_ack
+        return {
+            "delivered": all_of_them,
+            "delivered_ack": all_of_them - others,
+            "delivered_no_ack": self.delivered_no_ack,
+            "got": self.got,
+            "got_no_ack": self.got_no_ack,
+            "got_nothing": self.got_nothing,
+            "redelivered": self._ledger.redelivered,
+            "acknowledged": self.acknowledged,
+        }
+
     @property
     def unacknowledged(self) -> int:
         """How many deliveries are out."""
@@ -135,6 +154,8 @@ class Subscriber:
     def deliver(self, message: Deliver) -> None:
         """Send deliveries to the client."""
         self._transport.send_all(self._ledger.encode_deliveries(message.consumer, message.entries))
+        if message.consumer.no_ack:
+            self.delivered_no_ack += len(message.entries)
         self._ages.note(self._ledger.last_tag, time.monotonic())
         if self._catalogue.tap is not None:
             self._catalogue.tap.delivered(message.entries, self._party)
@@ -177,6 +198,10 @@ class Subscriber:
     def answer_get(self, entry: QueueEntry, message_count: int, *, no_ack: bool) -> None:
         """Send a basic.get-ok."""
         self._transport.send_all(self._ledger.encode_get_ok(entry, message_count, no_ack))
+        if no_ack:
+            self.got_no_ack += 1
+        else:
+            self.got += 1
         self._ages.note(self._ledger.last_tag, time.monotonic())
         if self._catalogue.tap is not None:
             self._catalogue.tap.delivered([entry], self._party)
@@ -188,6 +213,7 @@ class Subscriber:
         """
         groups, unknown = self._ledger.settle(acks)
         self.in_hand += [(groups, outcome)]
+        self._count(groups, outcome)
         self._tell_queues()
         if unknown != ALL_KNOWN:
             raise _unknown_tag(unknown, method)
@@ -216,6 +242,7 @@ class Subscriber:
             settlement = partial(Settlement, transaction, outcome)
             groups, _ = self._ledger.settle(sorted(acks))
             self.in_hand += [(groups, settlement)]
+            self._count(groups, outcome)
             transaction.unsettled += len(groups)
         return self._settling()
 
@@ -236,10 +263,13 @@ class Subscriber:
             self._window.starved = False
             told += self._waking_others({queue for groups, _ in self.in_hand for queue, _ in groups})
         for groups, outcome in self.in_hand:
-            for queue, entries in groups:
-                self.acknowledged += len(entries)
-                told.append((queue, outcome(entries)))
+            told += [(queue, outcome(entries)) for queue, entries in groups]
         return told
+
+    def _count(self, groups: list[tuple[Ref, list[QueueEntry]]], outcome: Outcome) -> None:
+        if outcome is Settle:
+            for _, entries in groups:
+                self.acknowledged += len(entries)
 
     def _waking_others(self, settling: set[Ref]) -> Told:
         """Before queues that settle help themselves, offer the room to the others, those behind them first.

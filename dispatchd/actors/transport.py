@@ -14,7 +14,7 @@ __all__ = ["Outlet", "Transport"]  # Outlet for net, which knows the actors but 
 
 
 class Transport(Protocol):
-    """One connected socket, its reader and its writer.
+    """One connected socket, its reader and its writer: what they brought and sent, and in how many goes.
 
     `outlet` is the room that deliveries may take on their way to it; `peer` and `local` are (address, port).
     """
@@ -23,7 +23,9 @@ class Transport(Protocol):
     peer: tuple[str, int]
     local: tuple[str, int]
     received_bytes: int
+    reads: int
     sent_bytes: int
+    writes: int
 
     @property
     def certified_name(self) -> str:

@@ -136,6 +136,12 @@ def short_property(header: bytes, wanted: i64) -> str | None:
     return None if at < 0 else Reader(header, at, len(header)).shortstr()
 
 
+def timestamp(header: bytes) -> int | None:
+    """The property of this name (s since 1970) of a header that `delivery_mode` has accepted; None if it is absent."""
+    at = find_property(header, FLAG_TIMESTAMP)
+    return None if at < 0 else int.from_bytes(header[at : at + 8], "big")
+
+
 def headers_table(header: bytes) -> bytes:
     """The property `headers` on the wire, a table, of a header that `delivery_mode` has accepted; b"" if it is absent.
 

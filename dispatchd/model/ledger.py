@@ -27,7 +27,7 @@ class DeliveryLedger:
     """The only owner of what one channel was given and has not settled, ordered by delivery tag.
 
     `aside` is what a transaction has named, and waits for its end: nothing else can name it, and its room stays taken.
-    The window counts what consumers were given; a basic.get is free.
+    The window counts what consumers were given; a basic.get is free. `redelivered` counts what was out before.
     """
 
     def __init__(self, channel: i64, frame_max: i64, window: ChannelWindow) -> None:
@@ -35,6 +35,7 @@ class DeliveryLedger:
         self.frame_max: i64 = frame_max
         self.window: ChannelWindow = window
         self.last_tag: i64 = 0
+        self.redelivered: i64 = 0
         self.unacked: dict[i64, QueueEntry] = {}
         self.aside: dict[i64, QueueEntry] = {}
 
@@ -46,11 +47,14 @@ class DeliveryLedger:
         prefix = consumer.deliver_prefix
         tag = self.last_tag
         size: i64 = 0
+        again: i64 = 0
         for entry in entries:
             tag += 1
             message = entry.message
-            if entry.redelivered and entry.shown is not None:
-                message = entry.shown
+            if entry.redelivered:
+                again += 1
+                if entry.shown is not None:
+                    message = entry.shown
             size += message.size + DELIVERY_OVERHEAD
             write_deliver(frames, channel, prefix, tag, entry.redelivered, message, frame_max)
         if not consumer.no_ack:
@@ -60,6 +64,7 @@ class DeliveryLedger:
                 tag += 1
                 unacked[tag] = entry
         self.last_tag = tag
+        self.redelivered += again
         self.window.reserved -= size
         return frames.all()
 
@@ -69,6 +74,8 @@ class DeliveryLedger:
         message = entry.shown or entry.message
         answer = encode_get_ok(self.channel, tag, entry.redelivered, message, message_count, self.frame_max)
         self.last_tag = tag
+        if entry.redelivered:
+            self.redelivered += 1
         if not no_ack:
             self.unacked[tag] = entry
         return answer

@@ -54,7 +54,8 @@ class Queue:
 
     `delivered_up_to`: everything up to this position was delivered once, up to `delivered_before` by an earlier run of
     the broker. `accepted_up_to`: what is behind it came with a message whose sender has no answer yet, and comes again
-    if the actor fails. `drained` counts what left, in publish credit.
+    if the actor fails. `drained` counts what left, in publish credit. `held_ms` is for how long there was something
+    ready that no consumer had room for, but for the time since `held_since` (0: there is nothing).
     """
 
     def __init__(self, ref: Any, durable: bool, last_position: i64 = 0, rules: QueueRules | None = None) -> None:
@@ -67,6 +68,7 @@ class Queue:
             self.lines.append(Line())
         self.consumers: list[Consumer] = []
         self.unacked: i64 = 0
+        self.unacked_bytes: i64 = 0
         self.ready_bytes: i64 = 0
         self.last_position: i64 = last_position
         self.accepted_up_to: i64 = last_position
@@ -77,6 +79,8 @@ class Queue:
         self.redelivered: i64 = 0
         self.acknowledged: i64 = 0
         self.drained: i64 = 0
+        self.held_ms: i64 = 0
+        self.held_since: i64 = 0
         self.unfinished: bool = False
         self._active: Consumer | None = None
         self._turns: list[_Turns] = []
@@ -190,6 +194,7 @@ class Queue:
         self._set_turns()
         self._expired = [entry for entry in old._expired if entry.position <= old.accepted_up_to]
         self.unacked = old.unacked
+        self.unacked_bytes = old.unacked_bytes
         self.delivered_up_to = old.delivered_up_to
         self.delivered_before = old.delivered_before
         self.published = old.published - (old.last_position - old.accepted_up_to)
@@ -197,6 +202,8 @@ class Queue:
         self.redelivered = old.redelivered
         self.acknowledged = old.acknowledged
         self.drained = old.drained
+        self.held_ms = old.held_ms
+        self.held_since = old.held_since
 
     def take(self, no_ack: bool = False) -> QueueEntry | None:
         """Remove the head for a basic.get; None when nothing is ready."""
@@ -207,6 +214,7 @@ class Queue:
                 entry.is_out = False
             else:
                 self.unacked += 1
+                self.unacked_bytes += entry.message.size
         return entry
 
     def _count_delivery(self, entry: QueueEntry) -> None:
@@ -313,13 +321,22 @@ class Queue:
         """
         self.unfinished = False
         if not self._turns or len(self) == 0:
+            self._note_held(False, now)
             return []
         given: i64 = 0
         for turns in self._turns:
             if len(self._expired) < self._expiry_limit():
                 given = self._serve(turns, now, given)
         self.unfinished = given == DISPATCH_LIMIT or len(self._expired) >= self._expiry_limit()
+        self._note_held(not self.unfinished and len(self) > 0, now)
         return self.take_deliveries()
+
+    def _note_held(self, is_held: bool, now: i64) -> None:
+        if not self.held_since:
+            self.held_since = now if is_held else 0
+        elif not is_held:
+            self.held_ms += now - self.held_since
+            self.held_since = 0
 
     def take_deliveries(self) -> list[tuple[Consumer, list[QueueEntry]]]:
         """What consumers were given and were not told of yet: `dispatch` returns it, unless it failed."""
@@ -369,14 +386,20 @@ class Queue:
                 entry.is_out = False
             else:
                 self.unacked += 1
+                self.unacked_bytes += entry.message.size
         turns.next = turn
         return given
 
     def settle(self, entries: list[QueueEntry]) -> None:
-        """Let go of acknowledged or discarded entries; those that aren't out are passed over."""
+        """Let go of acknowledged entries; those that aren't out are passed over."""
         for entry in entries:
             if self._end_delivery(entry):
                 self.acknowledged += 1
+
+    def discard(self, entries: list[QueueEntry]) -> None:
+        """Let go of rejected entries, likewise."""
+        for entry in entries:
+            self._end_delivery(entry)
 
     def requeue(self, entries: list[QueueEntry]) -> list[QueueEntry]:
         """Put entries back where they were, marked as redelivered; those that aren't out are passed over.
@@ -409,6 +432,7 @@ class Queue:
             return False
         entry.is_out = False
         self.unacked -= 1
+        self.unacked_bytes -= entry.message.size
         consumer = entry.consumer
         if consumer is not None:
             consumer.unacked -= 1

@@ -25,6 +25,7 @@ class Publishing:
         "confirm",
         "cost",
         "death",
+        "dropped",
         "held",
         "hops",
         "is_accepted",
@@ -43,6 +44,7 @@ class Publishing:
         self.cost: i64 = cost
         self.confirm = confirm
         self.death: str = ""  # why they died, where a queue publishes dead letters
+        self.dropped: i64 = 0  # that found no queue, and are not to be returned
         self.hops: i64 = 1  # exchanges that have yet to route it
         self.awaiting: i64 = 0  # queues that have yet to answer
         self.held: i64 = 0  # queues that keep its credit back

@@ -73,8 +73,10 @@ class SocketTransport:
         "local",
         "outlet",
         "peer",
+        "reads",
         "received_bytes",
         "sent_bytes",
+        "writes",
     )
 
     def __init__(self, sock: socket.socket | TlsSocket, peer: tuple[str, int], max_message_size: int) -> None:
@@ -82,7 +84,9 @@ class SocketTransport:
         self.local: tuple[str, int] = sock.getsockname()[:2]
         self.outlet = Outlet()
         self.received_bytes = 0
+        self.reads = 0
         self.sent_bytes = 0
+        self.writes = 0
         self._socket = sock
         self._parser = FrameParser(max_message_size=max_message_size)
         self._credit = Credit()
@@ -279,6 +283,7 @@ class SocketTransport:
         connection, parser, credit = self._connection, self._parser, self._credit
         assert connection is not None
         self.received_bytes += len(data)
+        self.reads += 1
         inputs = parser.feed(data)
         messages = 0
         for arrived in inputs:
@@ -356,6 +361,7 @@ class SocketTransport:
 
     def _sent(self, size: int) -> None:
         self.sent_bytes += size
+        self.writes += 1
         outlet = self.outlet
         outlet.unsent -= size
         if outlet.starved and outlet.unsent < outlet.limit // 2 and self._connection is not None:

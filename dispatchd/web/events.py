@@ -16,7 +16,7 @@ from gevent.pool import Pool
 
 from dispatchd.web.encoding import plain
 from dispatchd.web.meter import Meter
-from dispatchd.web.roles import MANAGEMENT, Forbidden, Who, current, has_role, sees_vhost
+from dispatchd.web.roles import MANAGEMENT, MONITORING, Forbidden, Who, current, has_role, sees_vhost
 from dispatchd.web.server import LIFT_DEADLINE
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,8 @@ class Topic(NamedTuple):
 class Stream:
     """One client: what it has yet to be sent. Of each topic that is what was told last; what it missed is old news."""
 
-    def __init__(self, topics: dict[str, Topic]) -> None:
+    def __init__(self, who: Who, topics: dict[str, Topic]) -> None:
+        self.who = who
         self.topics = topics
         self.has_ended = False
         self._pending: dict[str, str] = {}
@@ -91,6 +92,7 @@ class Events:
         self._meter = meter
         self._kinds: dict[tuple[str, int], Build] = {}
         self._roles: dict[tuple[str, int], str] = {}
+        self._differ: set[tuple[str, int]] = set()
         self._streams: set[Stream] = set()
         self._newcomer = Event()
         self._pool = Pool(BUILDERS)
@@ -109,6 +111,14 @@ class Events:
         """
         self._kinds[kind, names] = build
         self._roles[kind, names] = role
+
+    def offer_to_each(self, kind: str, build: Build) -> None:
+        """Let everybody listen to a topic that tells something else to users without the tag `monitoring`.
+
+        `build` is called with who listens.
+        """
+        self.offer(kind, build)
+        self._differ.add((kind, 0))
 
     def start(self) -> None:
         """Look at the broker from now on."""
@@ -141,7 +151,7 @@ class Events:
         bottle.response.set_header("Cache-Control", "no-store")
         bottle.response.set_header("X-Accel-Buffering", "no")
         bottle.request.environ.get(LIFT_DEADLINE, lambda: None)()
-        stream = Stream(topics)
+        stream = Stream(current(), topics)
         self._streams.add(stream)
         self._newcomer.set()
         return self._send(stream)
@@ -183,22 +193,25 @@ class Events:
 
     def _tell(self) -> None:
         """Have made what somebody listens to, each topic once."""
-        wanted: dict[str, Topic] = {}
+        wanted: dict[tuple[str, str], list[Stream]] = {}
         for stream in self._streams:
-            wanted.update(stream.topics)
-        for text, topic in wanted.items():
-            self._pool.spawn(self._make, text, topic)
+            for text, topic in stream.topics.items():
+                differs = topic.key in self._differ and not has_role(stream.who, MONITORING)
+                wanted.setdefault((text, stream.who.name if differs else ""), []).append(stream)
+        for (text, _), streams in wanted.items():
+            self._pool.spawn(self._make, text, streams)
         self._pool.join()
 
-    def _make(self, text: str, topic: Topic) -> None:
+    def _make(self, text: str, streams: list[Stream]) -> None:
+        """Tell these streams what a topic tells now: the same to all of them."""
+        topic, who = streams[0].topics[text], streams[0].who
         try:
-            found = self._kinds[topic.key](*topic.names)
+            found = self._kinds[topic.key](*([who] if topic.key in self._differ else topic.names))
         except bottle.HTTPError as error:
             found = {"error": str(error.body)}
         except Exception:
             logger.exception("the topic %s could not be made", text)
             found = {"error": "it can't be shown: see the log of the broker"}
         told = json.dumps({"topic": text, "told": plain(found)}, allow_nan=False)
-        for stream in list(self._streams):
-            if text in stream.topics:
-                stream.offer(text, told)
+        for stream in streams:
+            stream.offer(text, told)

@@ -5,7 +5,8 @@ It is written by hand, since Prometheus' client library takes fifteen times as l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
 from typing import Final
 
 from dispatchd.actors.breath import in_turns
@@ -28,6 +29,22 @@ def _escaped(value: str) -> str:
     if "\\" in value or '"' in value or "\n" in value:
         return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return value
+
+
+def histogram(
+    name: str, about: str, labels: dict[str, str], bounds: Sequence[float], counts: Sequence[int], total: float
+) -> str:
+    """A family of one histogram, of counts as `BrokerActor.sizes` has them; `total` is the sum of all values."""
+    lines = [f"# HELP {name} {about}", f"# TYPE {name} histogram"]
+    for bound, count in zip((*map(_bound, bounds), "+Inf"), accumulate(counts), strict=True):
+        lines.append(f"{name}_bucket{labelled(**labels, le=bound)} {count}")
+    lines += [f"{name}_count{labelled(**labels)} {sum(counts)}", f"{name}_sum{labelled(**labels)} {total}", ""]
+    return "\n".join(lines)
+
+
+def _bound(value: float) -> str:
+    """As RabbitMQ writes it, whose dashboard names the buckets: 100.0, and from a million on 1e+06."""
+    return f"{value:.0e}" if value >= 1_000_000 else f"{float(value)}"
 
 
 def family(name: str, kind: str, about: str, samples: Iterable[Sample]) -> Iterator[str]:

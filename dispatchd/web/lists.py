@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
 
@@ -18,9 +19,11 @@ from dispatchd.web.paging import Paging, field_of
 from dispatchd.web.roles import MONITORING, current, has_role, visible
 from dispatchd.web.snapshots import Row, Snapshots
 from dispatchd.web.sorting import in_order
+from dispatchd.web.sums import METERED, details
 
 KINDS: Final = {"connections": "connection", "channels": "channel", "exchanges": "exchange", "queues": "queue"}
 """Where a list is, and the kind of actor that its rows are asked of."""
+HELD: Final = list(METERED["queue"].counters).index("held_ms")
 
 
 class Lists:
@@ -54,13 +57,13 @@ class Lists:
         paging, who = Paging(), current()
         self._meter.look()
         if not has_role(who, MONITORING):
-            actors = [actor for actor in in_turns(actors) if visible(who, [self._seen(actor)])]
+            actors = [actor for actor in in_turns(actors) if visible(who, [self._figures(actor)])]
         found = paging.filtered(actors, lambda actor: actor.name)
         found = in_order(found, lambda actor: (actor.name, vhost_of(actor) or "", actor.number))
         rows: list[Row]
         if not paging.sort or not found or paging.sort[0] in self._seen(found[0]):
             if paging.sort:
-                found = paging.sorted(found, lambda actor: field_of(self._seen(actor), paging.sort))
+                found = paging.sorted(found, lambda actor: self._field(actor, paging.sort))
             elif paging.is_reversed:
                 found.reverse()
             rows = self.rows(paging.part(found))
@@ -71,13 +74,16 @@ class Lists:
             return answer_rows(rows)
         return answer_json(json.dumps(paging.answer(rows, len(actors), len(found)), allow_nan=False))
 
+    def _figures(self, actor: Actor) -> Row:
+        return {"name": actor.name, "vhost": vhost_of(actor), **(figures_of(actor) or {})}
+
     def _seen(self, actor: Actor) -> Row:
-        return {
-            "name": actor.name,
-            "vhost": vhost_of(actor),
-            **(figures_of(actor) or {}),
-            **rates_of(self._meter, actor),
-        }
+        return {**self._figures(actor), **rates_of(self._meter, actor)}
+
+    def _field(self, actor: Actor, path: tuple[str, ...]) -> Any:
+        """A field of what is seen; rates are only looked at where they are asked for."""
+        figures = self._figures(actor)
+        return field_of(figures if path[0] in figures else rates_of(self._meter, actor), path)
 
     def rows(self, actors: list[Actor]) -> list[Row]:
         """What they tell of themselves, in this order. Of those that don't answer, what is seen from outside."""
@@ -92,11 +98,27 @@ class Lists:
 
 
 def rates_of(meter: Meter, actor: Actor) -> Row:
-    """The rates of an actor, where RabbitMQ's rows have them."""
+    """The rates of an actor, where RabbitMQ's rows have them, and since when it was idle."""
     rates = meter.rates_of(actor)
     if actor.kind == "connection":
         return {name: rate for name, rate in rates.items() if name.endswith("_details")}
-    return {"message_stats": rates}
+    found: Row = {"message_stats": rates}
+    if actor.kind in ("channel", "queue") and (idle_since := meter.idle_since(actor)) is not None:
+        found["idle_since"] = datetime.fromtimestamp(idle_since, UTC).isoformat(timespec="milliseconds")
+    return {**found, **levels_of(meter, actor)} if actor.kind == "queue" else found
+
+
+def levels_of(meter: Meter, actor: Actor) -> Row:
+    """How fast a queue grew or shrank, and for which part of the last second its consumers had room for all of it."""
+    reading, names = meter.reading_of(actor), METERED["queue"].gauges
+    levels = details(names, reading.levels, reading.level_rates)
+    has_consumers = levels["consumers"] > 0
+    capacity = max(0.0, 1 - reading.rates[HELD] / 1000) if has_consumers else 0
+    return {
+        "consumer_capacity": capacity,
+        "consumer_utilisation": capacity,
+        **{f"{name}_details": levels[f"{name}_details"] for name in names if name.startswith("messages")},
+    }
 
 
 def vhost_of(actor: Actor) -> str | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar, Final, NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, ClassVar, Final
 
 from dispatchd.actors.breath import breathe
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.web.history import History
+from dispatchd.web.sums import METERED, Figures, Place, Reading, Sums, details
 
 logger = logging.getLogger(__name__)
 
@@ -24,99 +25,12 @@ ACTORS_PER_TURN: Final = 100
 MOST_READINGS: Final = 20_000
 MOST_HISTORIES: Final = 500
 
-Figures = dict[str, Any]
-
-
-class Metered(NamedTuple):
-    """What is looked at of a kind of actors: what only grows, with the name of its rate, and what goes up and down."""
-
-    counters: dict[str, str]
-    gauges: tuple[str, ...]
-    has_history: bool = False
-
-
-METERED: Final = {
-    "queue": Metered(
-        {"published": "publish", "delivered": "deliver_get", "acknowledged": "ack", "redelivered": "redeliver"},
-        ("messages_ready", "messages_unacknowledged", "consumers"),
-        has_history=True,
-    ),
-    "channel": Metered(
-        {"published": "publish", "delivered": "deliver_get", "acknowledged": "ack"},
-        ("messages_unacknowledged", "messages_unconfirmed"),
-    ),
-    "exchange": Metered({"published_in": "publish_in", "published_out": "publish_out"}, (), has_history=True),
-    "connection": Metered({"recv_oct": "recv_oct", "send_oct": "send_oct"}, (), has_history=True),
-}
 BROKER_WIDE: Final = {
     "published": "queue", "delivered": "queue", "acknowledged": "queue", "redelivered": "queue",
     "recv_oct": "connection", "send_oct": "connection",
     "messages_ready": "queue", "messages_unacknowledged": "queue",
 }  # fmt: skip
 """What the history of the whole broker has, and the kind that it is summed up over."""
-
-
-class Reading:
-    """What was seen of one actor last: its counters, and how fast they grew."""
-
-    __slots__ = ("counters", "history", "rates")
-
-    def __init__(self, width: int) -> None:
-        self.counters = [0] * width
-        self.rates = [0.0] * width
-        self.history: History | None = None
-
-
-class Sums:
-    """Over all actors of a kind: how many there are, how many of them can't tell, and their figures.
-
-    `active` are those that the first of what is counted was ever seen of, as channels that publish.
-    """
-
-    def __init__(self, metered: Metered, grown: list[int] | None = None) -> None:
-        self._metered = metered
-        self.count = 0
-        self.late = 0
-        self.active = 0
-        self.grown = grown or [0] * len(metered.counters)
-        self.rates = [0.0] * len(metered.counters)
-        self.gauges = [0] * len(metered.gauges)
-        self.gauge_rates = [0.0] * len(metered.gauges)
-
-    def begun(self) -> Sums:
-        """Those of the next look: what has grown goes on growing."""
-        return Sums(self._metered, list(self.grown))
-
-    def add(self, figures: Figures) -> None:
-        """Add the levels of one actor."""
-        for place, name in enumerate(self._metered.gauges):
-            self.gauges[place] += figures.get(name, 0)
-
-    def add_growth(self, grown: list[int], rates: list[float]) -> None:
-        """Add what the counters of one actor grew by."""
-        for place, count in enumerate(grown):
-            self.grown[place] += count
-            self.rates[place] += rates[place]
-
-    def compare(self, before: Sums, seconds: float) -> None:
-        """See how fast the levels rose, or fell, since the look before."""
-        self.gauge_rates = [(now - then) / seconds for now, then in zip(self.gauges, before.gauges, strict=True)]
-
-    def stats(self) -> Figures:
-        """The sums of what grows under RabbitMQ's names, with their rates."""
-        return details(self._metered.counters.values(), self.grown, self.rates)
-
-    def levels(self) -> Figures:
-        """The sums of what goes up and down, with the rates of that."""
-        return details(self._metered.gauges, self.gauges, self.gauge_rates)
-
-    def to_row(self) -> Figures:
-        """All sums by the names of what was summed up."""
-        metered = self._metered
-        return {
-            **dict(zip(metered.counters, self.grown, strict=True)),
-            **dict(zip(metered.gauges, self.gauges, strict=True)),
-        }
 
 
 class Churn:
@@ -150,10 +64,13 @@ class Meter:
         self._system = system
         self._readings: dict[int, Reading] = {}
         self._new_readings: dict[int, Reading] = {}
-        self._gone = {kind: [0] * len(metered.counters) for kind, metered in METERED.items()}
+        self._gone: dict[Place, list[int]] = {}
         system.parting = self._see_last
         self._looked_at = -math.inf
+        self._at = 0.0
         self._histories = 0
+        self._parts: dict[Place, Sums] = {}
+        self._deleted = {kind: Sums(metered) for kind, metered in METERED.items()}
         self._sums = {kind: Sums(metered) for kind, metered in METERED.items()}
         self._history = History(tuple(BROKER_WIDE))
         self._churned = Churn()
@@ -167,42 +84,63 @@ class Meter:
         if since < LEAST_SECONDS:
             return
         self._looked_at = now
-        sums = {kind: each.begun() for kind, each in self._sums.items()}
+        parts: dict[Place, Sums] = {}
         readings = self._new_readings = {}
         histories = 0
         for actor, figures in self._look():
-            sum_of = sums[actor.kind]
-            sum_of.count += 1
+            place = _place_of(actor, figures)
+            metered, part = METERED[actor.kind], parts.get(place)
+            if part is None:
+                part = parts[place] = Sums(metered, self._parts.get(place))
+            part.count += 1
             if figures is None:
-                sum_of.late += 1
+                part.late += 1
                 continue
-            sum_of.add(figures)
-            metered = METERED[actor.kind]
             counters = [figures.get(name, 0) for name in metered.counters]
-            gauges = [figures.get(name, 0) for name in metered.gauges]
+            levels = [figures.get(name, 0) for name in metered.gauges]
+            part.add_levels(levels)
             reading = self._readings.get(actor.number)
-            if reading is None and (any(counters) or any(gauges)) and len(readings) < MOST_READINGS:
-                reading = Reading(len(counters))
+            if reading is None and (any(counters) or any(levels)) and len(readings) < MOST_READINGS:
+                reading = Reading(metered, at)
             if reading is None:
                 continue
             readings[actor.number] = reading
-            grown = [max(0, new - old) for new, old in zip(counters, reading.counters, strict=True)]
-            reading.counters, reading.rates = counters, [each / since for each in grown]
-            sum_of.add_growth(grown, reading.rates)
-            sum_of.active += counters[0] > 0
-            if reading.history is None and metered.has_history and self._histories < MOST_HISTORIES:
-                reading.history = History((*metered.counters, *metered.gauges))
+            grown = reading.update(counters, levels, since, at)
+            if grown is not None:
+                part.add_growth(grown, reading.rates)
+            part.active += counters[0] > 0
+            if reading.history is None and metered.history and self._histories < MOST_HISTORIES:
+                reading.history = History(metered.history)
             if reading.history is not None:
                 histories += 1
-                reading.history.add(at, [*reading.rates, *gauges])
-        for kind, each in sums.items():
-            each.compare(self._sums[kind], since)
-            each.grown = [grown + gone for grown, gone in zip(each.grown, self._gone[kind], strict=True)]
-            self._gone[kind] = [0] * len(each.grown)
+                reading.history.add(at, reading.values())
+        self._add_up(parts, since)
         self._churned.update(self._system.churn, since)
-        self._sums, self._readings, self._histories = sums, readings, histories
+        self._readings, self._histories, self._at = readings, histories, at
         now_at: Figures = {**self.totals(), **self.rates()}
         self._history.add(at, [now_at[name] for name in BROKER_WIDE])
+
+    def _add_up(self, parts: dict[Place, Sums], since: float) -> None:
+        """Make sums over all vhosts of those of each, and forget vhosts that are deleted, but not what they counted."""
+        there = {vhost for _, vhost in parts}  # every vhost has exchanges
+        gone, self._gone = self._gone, {}
+        sums = {kind: Sums(metered) for kind, metered in METERED.items()}
+        for place in dict.fromkeys([*parts, *self._parts, *gone]):
+            kind, vhost = place
+            before = self._parts.get(place)
+            part = parts.get(place) or Sums(METERED[kind], before)
+            if place in gone:
+                part.grown = [grown + more for grown, more in zip(part.grown, gone[place], strict=True)]
+            part.compare(before, since)
+            if vhost is None or vhost in there:
+                parts[place] = part
+                sums[kind].add_sums(part)
+            else:
+                parts.pop(place, None)
+                self._deleted[kind].add_sums(part)
+        for kind, deleted in self._deleted.items():
+            sums[kind].grown = [grown + more for grown, more in zip(sums[kind].grown, deleted.grown, strict=True)]
+        self._sums, self._parts = sums, parts
 
     def _see_last(self, actor: Actor) -> None:
         """An actor ends: what it counted since it was seen last is not lost to the sums."""
@@ -211,7 +149,7 @@ class Meter:
         if metered is None or figures is None:
             return
         reading = self._new_readings.get(actor.number) or self._readings.get(actor.number)
-        gone = self._gone[actor.kind]
+        gone = self._gone.setdefault(_place_of(actor, figures), [0] * len(metered.counters))
         for place, name in enumerate(metered.counters):
             gone[place] += max(0, figures.get(name, 0) - (reading.counters[place] if reading is not None else 0))
 
@@ -233,24 +171,22 @@ class Meter:
 
         `late` is the number of queues that are not in the sums, because they could not be looked at.
         """
-        return {
-            **{f"{kind}s": each.count for kind, each in self._sums.items()},
-            **self._sums["connection"].to_row(),
-            **self._sums["queue"].to_row(),
-            "late": self._sums["queue"].late,
-        }
+        return totals_of(self._sums)
 
     def rates(self) -> dict[str, float]:
         """How fast the sums grew before the last look, per second."""
-        return {
-            name: self._sums[kind].rates[place]
-            for kind in ("connection", "queue")
-            for place, name in enumerate(METERED[kind].counters)
-        }
+        return rates_of_sums(self._sums)
 
-    def sums_of(self, kind: str) -> Sums:
-        """Those over all actors of this kind, at the last look."""
-        return self._sums[kind]
+    def sums_of(self, vhosts: Collection[str] | None = None) -> dict[str, Sums]:
+        """Those over all actors of each kind, or over those in some vhosts, at the last look."""
+        if vhosts is None:
+            return self._sums
+        found = {kind: Sums(metered) for kind, metered in METERED.items()}
+        for kind, sums in found.items():
+            for vhost in vhosts:
+                if (part := self._parts.get((kind, vhost))) is not None:
+                    sums.add_sums(part)
+        return found
 
     def churn(self) -> Figures:
         """How many connections, channels and queues came and went, as RabbitMQ has it, with the rates of that."""
@@ -265,23 +201,54 @@ class Meter:
         reading = self._readings.get(actor.number)
         return reading.history.to_row() if reading is not None and reading.history is not None else None
 
+    def reading_of(self, actor: Actor) -> Reading:
+        """What was seen of one actor; of one in which nothing was ever seen, zeros since it is there."""
+        reading = self._readings.get(actor.number)
+        if reading is None:
+            age = (time.perf_counter_ns() - actor.began_at) / 1e9
+            reading = Reading(METERED[actor.kind], time.time() - age)
+        return reading
+
     def rates_of(self, actor: Actor) -> dict[str, Any]:
         """The rates of one actor as RabbitMQ's management has them, `{"publish_details": {"rate": 1.5}}`, with counts.
 
         For a connection they belong into its row, for others under `message_stats`.
         """
-        metered = METERED[actor.kind]
-        reading = self._readings.get(actor.number) or Reading(len(metered.counters))
-        return details(metered.counters.values(), reading.counters, reading.rates)
+        reading = self.reading_of(actor)
+        return details(METERED[actor.kind].counters.values(), reading.counters, reading.rates)
+
+    def idle_since(self, actor: Actor) -> float | None:
+        """Since when nothing was seen to happen in an actor, as a Unix time; None if something was at the last look.
+
+        Also None for actors beyond MOST_READINGS, which are not remembered.
+        """
+        if actor.number not in self._readings and len(self._readings) >= MOST_READINGS:
+            return None
+        changed_at = self.reading_of(actor).changed_at
+        return None if changed_at == self._at else changed_at
 
 
-def details(names: Iterable[str], counts: Iterable[int], rates: Iterable[float]) -> Figures:
-    """Counts and rates in RabbitMQ's form: `{"publish": 3, "publish_details": {"rate": 1.5}}`."""
-    found: Figures = {}
-    for name, count, rate in zip(names, counts, rates, strict=True):
-        found[name] = count
-        found[f"{name}_details"] = {"rate": round(rate, 2)}
-    return found
+def totals_of(sums: Mapping[str, Sums]) -> Figures:
+    """What `Meter.totals` returns, of sums by kind."""
+    return {
+        **{f"{kind}s": each.count for kind, each in sums.items()},
+        **sums["connection"].to_row(),
+        **sums["queue"].to_row(),
+        "late": sums["queue"].late,
+    }
+
+
+def rates_of_sums(sums: Mapping[str, Sums]) -> dict[str, float]:
+    """What `Meter.rates` returns, of sums by kind."""
+    return {
+        name: sums[kind].rates[place]
+        for kind in ("connection", "queue")
+        for place, name in enumerate(METERED[kind].counters)
+    }
+
+
+def _place_of(actor: Actor, figures: Figures | None) -> Place:
+    return actor.kind, figures.get("vhost") if figures is not None else None
 
 
 def figures_of(actor: Actor) -> Figures | None:

@@ -4,92 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import bottle
 
 from dispatchd.actors.breath import in_turns
 from dispatchd.actors.runtime import PAUSED, QUARANTINED, Actor, System
 from dispatchd.web.encoding import plain
-from dispatchd.web.exposition import CONTENT_TYPE, family, labelled
-from dispatchd.web.lists import vhost_of
-from dispatchd.web.management import overview_row
+from dispatchd.web.exposition import CONTENT_TYPE, family, histogram, labelled
+from dispatchd.web.families import COUNTER, FAMILIES, GAUGE
 from dispatchd.web.meter import Meter, figures_of
 from dispatchd.web.node import NODE, node_row
+from dispatchd.web.overview import all_of, overview_row
 from dispatchd.web.snapshots import Row, Snapshots
 
-GAUGE: Final = "gauge"
-COUNTER: Final = "counter"
 PROTOCOL: Final = labelled(protocol="amqp091")
 CAUSES: Final = ("memory", "disk", "store", "scratch", "failing")
 """Of alarms: without a sample of 0 nobody could tell that one is off from that it is not told."""
 CLASSIC: Final = labelled(protocol="amqp091", queue_type="rabbit_classic_queue")
 
-
-class Metric(NamedTuple):
-    """A figure of one kind of actors: its name behind the prefix, what it is, and under what an actor has it."""
-
-    name: str
-    kind: str
-    about: str
-    figure: str
-
-
-FAMILIES: Final[dict[str, tuple[str, tuple[Metric, ...]]]] = {
-    "queue_coarse_metrics": (
-        "queue",
-        (
-            Metric("queue_messages_ready", GAUGE, "Messages ready to be delivered", "messages_ready"),
-            Metric("queue_messages_unacked", GAUGE, "Messages delivered, not acknowledged", "messages_unacknowledged"),
-            Metric("queue_messages", GAUGE, "Sum of ready and unacknowledged messages", "messages"),
-        ),
-    ),
-    "queue_consumer_count": ("queue", (Metric("queue_consumers", GAUGE, "Consumers of a queue", "consumers"),)),
-    "queue_metrics": (
-        "queue",
-        (Metric("queue_messages_ready_bytes", GAUGE, "Octets of the messages ready", "message_bytes_ready"),),
-    ),
-    "queue_delivery_metrics": (
-        "queue",
-        (
-            Metric("queue_messages_published_total", COUNTER, "Messages that came into a queue", "published"),
-            Metric("queue_messages_deliver_get_total", COUNTER, "Messages delivered, or got", "delivered"),
-            Metric("queue_messages_redelivered_total", COUNTER, "Messages delivered again", "redelivered"),
-            Metric("queue_messages_acked_total", COUNTER, "Messages acknowledged", "acknowledged"),
-        ),
-    ),
-    "channel_metrics": (
-        "channel",
-        (
-            Metric("channel_consumers", GAUGE, "Consumers of a channel", "consumer_count"),
-            Metric("channel_messages_unacked", GAUGE, "Delivered, not acknowledged", "messages_unacknowledged"),
-            Metric("channel_messages_unconfirmed", GAUGE, "Published, not confirmed", "messages_unconfirmed"),
-        ),
-    ),
-    "channel_exchange_metrics": (
-        "channel",
-        (Metric("channel_messages_published_total", COUNTER, "Messages published by a channel", "published"),),
-    ),
-    "connection_coarse_metrics": (
-        "connection",
-        (
-            Metric("connection_incoming_bytes_total", COUNTER, "Octets received", "recv_oct"),
-            Metric("connection_outgoing_bytes_total", COUNTER, "Octets sent", "send_oct"),
-        ),
-    ),
-    "connection_metrics": (
-        "connection",
-        (Metric("connection_channels", GAUGE, "Channels of a connection", "channels"),),
-    ),
-    "exchange_metrics": (
-        "exchange",
-        (
-            Metric("exchange_messages_published_in_total", COUNTER, "Messages to an exchange", "published_in"),
-            Metric("exchange_messages_published_out_total", COUNTER, "Messages it routed", "published_out"),
-        ),
-    ),
-}
-"""RabbitMQ's names of families for `/metrics/detailed`; the last one is ours."""
 
 TOLD: Final = {
     "persistence": (
@@ -107,15 +40,21 @@ TOLD: Final = {
 
 
 class Metrics:
-    """The handlers. `facts` are those of the broker, `lag_ms` how late the loop is."""
+    """The handlers. `facts` are those of the broker, `lag_ms` how late the loop is, `sizes` those of messages."""
 
     def __init__(
-        self, system: System, meter: Meter, facts: Callable[[], dict[str, Any]], lag_ms: Callable[[], float]
+        self,
+        system: System,
+        meter: Meter,
+        facts: Callable[[], dict[str, Any]],
+        lag_ms: Callable[[], float],
+        sizes: Callable[[], tuple[list[int], list[int], int]],
     ) -> None:
         self._system = system
         self._meter = meter
         self._facts = facts
         self._lag_ms = lag_ms
+        self._sizes = sizes
         self._snapshots = Snapshots(system)
 
     def route(self, app: bottle.Bottle) -> None:
@@ -160,7 +99,7 @@ class Metrics:
         found = []
         for actor in in_turns([each for each in self._system.actors.values() if each.kind == kind]):
             figures = figures_of(actor)
-            if figures is not None and (not vhosts or _vhost(actor, figures) in vhosts):
+            if figures is not None and (not vhosts or figures.get("vhost") in vhosts):
                 found.append((_labels(actor, figures), figures))
         return found
 
@@ -169,12 +108,12 @@ class Metrics:
     def _broker(self, *, summed: bool) -> Iterator[str]:
         self._meter.look()
         facts = self._facts()
-        node, row = node_row(self._system, facts), overview_row(facts, self._meter)
+        node, row = node_row(self._system, facts), overview_row(facts, self._meter, all_of(self._meter))
         yield from self._identity(facts, row)
         causes = {alarm["cause"] for alarm in facts.get("alarms", ())}
         meter, churn = self._meter, row["churn_rates"]
-        queues, channels = meter.sums_of("queue"), meter.sums_of("channel")
-        totals, sent = meter.totals(), channels.to_row()
+        sums, totals = meter.sums_of(), meter.totals()
+        sent = sums["channel"].to_row()
         for name, kind, about, labels, value in (
             ("erlang_uptime_seconds", GAUGE, "Seconds since the start", "", node["uptime"] / 1000),
             ("connections", GAUGE, "Connections open now", "", totals["connections"]),
@@ -182,7 +121,7 @@ class Metrics:
             ("queues", GAUGE, "Queues there are", "", totals["queues"]),
             ("consumers", GAUGE, "Consumers there are", "", totals["consumers"]),
             ("global_consumers", GAUGE, "Consumers there are", PROTOCOL, totals["consumers"]),
-            ("global_publishers", GAUGE, "Channels that have published", PROTOCOL, channels.active),
+            ("global_publishers", GAUGE, "Channels that have published", PROTOCOL, sums["channel"].active),
             ("process_open_fds", GAUGE, "Open files and sockets", "", node["fd_used"]),
             ("process_max_fds", GAUGE, "Open files and sockets there may be", "", node["fd_total"]),
             ("process_open_tcp_sockets", GAUGE, "Connections of clients", "", node["sockets_used"]),
@@ -201,24 +140,74 @@ class Metrics:
             ("queues_created_total", COUNTER, "Queues created", "", churn["queue_created"]),
             ("queues_deleted_total", COUNTER, "Queues deleted", "", churn["queue_deleted"]),
             ("global_messages_received_total", COUNTER, "Messages published", PROTOCOL, sent["published"]),
+            (
+                "global_messages_received_confirm_total",
+                COUNTER,
+                "Those of them that are to be confirmed",
+                PROTOCOL,
+                sent["published_to_confirm"],
+            ),
+            ("global_messages_confirmed_total", COUNTER, "Messages confirmed", PROTOCOL, sent["confirmed"]),
+            (
+                "global_messages_unroutable_returned_total",
+                COUNTER,
+                "Mandatory ones that found no queue",
+                PROTOCOL,
+                sent["returned"],
+            ),
+            ("global_messages_unroutable_dropped_total", COUNTER, "Others that found none", PROTOCOL, sent["dropped"]),
             ("global_messages_routed_total", COUNTER, "Messages put into queues", PROTOCOL, totals["published"]),
             ("global_messages_delivered_total", COUNTER, "Messages delivered, or got", CLASSIC, totals["delivered"]),
+            (
+                "global_messages_delivered_consume_manual_ack_total",
+                COUNTER,
+                "Delivered, to be acknowledged",
+                CLASSIC,
+                totals["delivered_ack"],
+            ),
+            (
+                "global_messages_delivered_consume_auto_ack_total",
+                COUNTER,
+                "Delivered without that",
+                CLASSIC,
+                totals["delivered_no_ack"],
+            ),
+            (
+                "global_messages_delivered_get_manual_ack_total",
+                COUNTER,
+                "Got, to be acknowledged",
+                CLASSIC,
+                totals["got"],
+            ),
+            (
+                "global_messages_delivered_get_auto_ack_total",
+                COUNTER,
+                "Got without that",
+                CLASSIC,
+                totals["got_no_ack"],
+            ),
+            (
+                "global_messages_get_empty_total",
+                COUNTER,
+                "Times that a basic.get found nothing",
+                CLASSIC,
+                totals["got_nothing"],
+            ),
             ("global_messages_redelivered_total", COUNTER, "Delivered again", CLASSIC, totals["redelivered"]),
             ("global_messages_acknowledged_total", COUNTER, "Acknowledged", CLASSIC, totals["acknowledged"]),
         ):
             yield from family(f"rabbitmq_{name}", kind, about, [(labels, value)])
         if summed:
-            sums = {
-                "queue": {**queues.to_row(), "messages": row["queue_totals"]["messages"]},
-                "channel": {**sent, "consumer_count": totals["consumers"]},
-                "connection": {**meter.sums_of("connection").to_row(), "channels": totals["channels"]},
-                "exchange": meter.sums_of("exchange").to_row(),
-            }
+            found: dict[str, Row] = {kind: each.to_row() for kind, each in sums.items()}
+            found["channel"]["consumer_count"] = totals["consumers"]
+            found["connection"]["channels"] = totals["channels"]
             for of_kind, metrics in FAMILIES.values():
                 for metric in metrics:
-                    if metric.figure in sums[of_kind]:
-                        value = sums[of_kind][metric.figure]
+                    if metric.figure in found[of_kind]:
+                        value = found[of_kind][metric.figure]
                         yield from family(f"rabbitmq_{metric.name}", metric.kind, metric.about, [("", value)])
+        about = "Octets of the messages that clients published"
+        yield histogram("rabbitmq_message_size_bytes", about, {"protocol": "amqp091"}, *self._sizes())
         raised = [(labelled(cause=cause), float(cause in causes)) for cause in CAUSES]
         yield from family("dispatchd_alarm", GAUGE, "1 while publishers wait for this", raised)
         yield from self._own()
@@ -286,12 +275,8 @@ class Metrics:
                         yield from family(f"dispatchd_{name}", metric, about, [("", row[figure] / unit)])
 
 
-def _vhost(actor: Actor, figures: Row) -> str | None:
-    return vhost_of(actor) if actor.kind in ("queue", "exchange") else figures.get("vhost")
-
-
 def _labels(actor: Actor, figures: Row) -> str:
-    vhost = str(plain(_vhost(actor, figures) or ""))
+    vhost = str(plain(figures.get("vhost") or ""))
     return labelled(**{"vhost": vhost, actor.kind: str(plain(actor.name))})
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 import bottle
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.orders import DefineVhost, DeleteVhost
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.user_requests import permission_order
 from dispatchd.web.answers import answer_json, created
 from dispatchd.web.encoding import json_list
+from dispatchd.web.meter import Meter
+from dispatchd.web.node import NODE
 from dispatchd.web.requests import body_object, give, text_of_body, truth_of_body
 from dispatchd.web.roles import current, sees_vhost
 from dispatchd.web.snapshots import Row, Snapshots
@@ -19,15 +22,15 @@ from dispatchd.web.snapshots import Row, Snapshots
 LONGEST_NAME = 255
 """Octets: clients name the vhost in a short string."""
 EVERYTHING = {"configure": ".*", "write": ".*", "read": ".*"}
-FIGURES = ("messages", "messages_ready", "messages_unacknowledged")
 
 
 class Vhosts:
     """The handlers: what they show the vhosts tell, what they change the broker is told."""
 
-    def __init__(self, broker: Ref, authenticator: Ref, system: System) -> None:
+    def __init__(self, broker: Ref, authenticator: Ref, system: System, meter: Meter) -> None:
         self._broker = broker
         self._authenticator = authenticator
+        self._meter = meter
         self._snapshots = Snapshots(system)
 
     def route(self, app: bottle.Bottle) -> None:
@@ -71,21 +74,20 @@ class Vhosts:
         return created(is_new=False)
 
     def _rows(self, vhosts: list[Row]) -> list[Row]:
-        sums: dict[str, dict[str, int]] = {}
-        for queue in self._snapshots.of_kind("queue"):
-            if "late" not in queue:
-                found = sums.setdefault(queue["vhost"], dict.fromkeys(FIGURES, 0))
-                for figure in FIGURES:
-                    found[figure] += queue[figure]
-        return [
-            {
-                **vhost,
-                **sums.get(vhost["name"], dict.fromkeys(FIGURES, 0)),
-                "metadata": {"description": vhost.get("description", ""), "tags": vhost.get("tags", [])},
-                "default_queue_type": "classic",
-            }
-            for vhost in vhosts
-        ]
+        self._meter.look()
+        return [self._row(vhost) for vhost in in_turns(vhosts)]
+
+    def _row(self, vhost: Row) -> Row:
+        sums = self._meter.sums_of([vhost["name"]])
+        return {
+            **vhost,
+            **{name: value for name, value in sums["queue"].level_stats().items() if name.startswith("messages")},
+            **sums["connection"].stats(),
+            "message_stats": {**sums["queue"].stats(), **sums["channel"].stats()},
+            "cluster_state": {NODE: "running"},
+            "metadata": {"description": vhost.get("description", ""), "tags": vhost.get("tags", [])},
+            "default_queue_type": "classic",
+        }
 
 
 def _tags(given: Any) -> list[str] | None:

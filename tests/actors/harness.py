@@ -50,7 +50,9 @@ class FakeTransport:
         self.peer = ("127.0.0.1", 40000)
         self.local = ("127.0.0.1", 5672)
         self.received_bytes = 0
+        self.reads = 0
         self.sent_bytes = 0
+        self.writes = 0
         self.waits_for_credit = False
         self.is_blocked = False
         self.certified_name = ""

@@ -57,6 +57,15 @@ VITALS = {
     "busy_ms", "handling", "handling_ms", "age_ms", "slow", "blocks", "failures", "restarts",
     "last_failure",
 }  # fmt: skip
+RATES = {
+    "connections": {"recv_oct_details", "send_oct_details"},
+    "channels": {"message_stats"},
+    "exchanges": {"message_stats"},
+    "queues": {
+        "message_stats", "consumer_capacity", "consumer_utilisation", "messages_details", "messages_ready_details",
+        "messages_unacknowledged_details",
+    },
+}  # fmt: skip
 API = ["overview", "connections", "channels", "exchanges", "queues", "actors", "actors/1"]
 
 
@@ -159,10 +168,8 @@ def test_lists_tell_what_actors_tell(system: System, admin: AdminServer) -> None
         answer = ask(admin, f"/api/{path}")
         assert answer.headers["Content-Type"] == "application/json"
         [row] = answer.json
-        rates = {name: row.pop(name) for name in list(row) if name.endswith("oct_details") or name == "message_stats"}
-        assert rates.keys() == (
-            {"recv_oct_details", "send_oct_details"} if path == "connections" else {"message_stats"}
-        )
+        rates = {name: row.pop(name) for name in list(row) if name in RATES[path]}
+        assert rates.keys() == RATES[path]
         own = {"name": actor.name, **plain(actor.told), "id": actor.number, "mailbox_depth": 0,
                "actor_state": "running"}  # fmt: skip
         assert row == completed(actor.kind, own)
@@ -219,11 +226,11 @@ def test_overview_adds_up_the_queues(system: System, admin: AdminServer) -> None
     begin(FakeQueue(system, "broken", told=ValueError("no")))
     told = ask(admin, "/api/overview").json
     assert (told["product"], told["version"], told["uptime_ms"]) == ("dispatchd", "0.1.0", 3_723_000)
-    assert told["totals"] == {
+    assert told["totals"].items() >= {
         "connections": 0, "channels": 1, "exchanges": 0, "queues": 4, "consumers": 3, "messages_ready": 107,
         "messages_unacknowledged": 2, "published": 114, "delivered": 7, "acknowledged": 5, "redelivered": 0,
         "recv_oct": 0, "send_oct": 0, "late": 1,
-    }  # fmt: skip
+    }.items()  # fmt: skip
     assert told["persistence"]["commits"] == 7
     assert told["actors"]["total"] == 6
     assert told["actors"]["paused"] == 1

@@ -7,7 +7,7 @@ from typing import Any
 import gevent
 import pytest
 from actors.harness import wait_until
-from admin_fakes import FakeQueue, FakeUser, begin, queue_facts, serving
+from admin_fakes import ME, FakeQueue, FakeUser, begin, queue_facts, serving
 
 from dispatchd.actors.runtime import System
 from dispatchd.web import events as events_module
@@ -140,7 +140,7 @@ def test_streams_end_with_the_server(system: System) -> None:
 
 
 def test_a_slow_client_gets_the_newest() -> None:
-    stream = Stream({"a": Topic.of("a"), "b": Topic.of("b")})
+    stream = Stream(ME, {"a": Topic.of("a"), "b": Topic.of("b")})
     stream.offer("a", "1")
     stream.offer("b", "2")
     stream.offer("a", "3")

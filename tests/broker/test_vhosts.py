@@ -11,6 +11,7 @@ import pika
 import pytest
 from broker.admin import api, dispatchd
 from broker.process import BrokerProcess
+from broker.traffic import until
 from pika.exceptions import ConnectionClosedByBroker, ProbableAccessDeniedError
 
 
@@ -35,8 +36,7 @@ def test_the_api_makes_shows_and_deletes_them(own_broker: BrokerProcess, name: s
     channel.queue_declare("q")
     channel.basic_publish("", "q", b"1")
     assert channel.queue_declare("q", passive=True).method.message_count == 1
-    status, row = api(own_broker, "GET", f"vhosts/{path}")
-    assert status == 200
+    row = until(own_broker, f"vhosts/{path}", lambda row: row["messages"], 1)
     facts = ("name", "description", "tags", "tracing", "messages", "messages_ready", "queues")
     assert [row[fact] for fact in facts] == [name, "mine", ["a", "b"], False, 1, 1, 1]
     assert name in [row["name"] for row in api(own_broker, "GET", "vhosts")[1]]

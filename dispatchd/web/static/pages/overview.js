@@ -19,7 +19,7 @@ const TILES = [
   ["Queues", ({ totals }) => number(totals.queues), "#queues"],
   ["Consumers", ({ totals }) => number(totals.consumers), "#queues?sort=consumers&down=1"],
   ["Loop lag", ({ lag_ms: lag }) => duration(lag), "#actors?sort=busy&down=1", "how late the loop was the last time that it was looked at: what everybody waits"],
-  ["Memory", ({ resources }) => bytes(resources.memory_used), "#flow", "of the process"],
+  ["Memory", ({ resources }) => (resources ? bytes(resources.memory_used) : "–"), "#flow", "of the process"],
 ];
 
 export class Overview {
@@ -40,19 +40,20 @@ export class Overview {
     this.busiest = element("div");
     this.busiestCard = card("Busiest actors", this.busiest);
     this.busiestCard.hidden = true; // until it is known: not everybody may see them
+    const charts = element("div", { className: "cards three" }, ...this.charts.map((chart) => chart.element));
+    const cards = [card("Actors", this.actors), card("Persistence", this.persistence), card("Resources", this.resources)];
+    this.ofNode = [charts, ...cards];
     this.element = element(
       "div",
       {},
       element("div", { className: "heading" }, element("h1", {}, "Overview"), spanButtons()),
       element("div", { className: "tiles" }, ...tiles),
-      element("div", { className: "cards three" }, ...this.charts.map((chart) => chart.element)),
+      charts,
       element(
         "div",
         { className: "masonry" },
         this.busiestCard,
-        card("Actors", this.actors),
-        card("Persistence", this.persistence),
-        card("Resources", this.resources),
+        ...cards,
         card("Broker", this.about),
       ),
     );
@@ -70,10 +71,12 @@ export class Overview {
 
   update(told) {
     TILES.forEach(([, show], index) => (this.figures[index].textContent = show(told)));
-    for (const chart of this.charts) chart.update(told.history);
-    renew(this.actors, told.actors, () => facts(actorFacts(told.actors)));
-    renew(this.persistence, told.persistence, () => facts(persistenceFacts(told.persistence)));
-    renew(this.resources, told.resources, () => facts(resourceFacts(told.resources)));
+    const { history, actors, persistence, resources } = told; // not everybody is told of the node
+    for (const element of this.ofNode) element.hidden = !actors;
+    if (history) for (const chart of this.charts) chart.update(history);
+    if (actors) renew(this.actors, actors, () => facts(actorFacts(actors)));
+    if (persistence) renew(this.persistence, persistence, () => facts(persistenceFacts(persistence)));
+    if (resources) renew(this.resources, resources, () => facts(resourceFacts(resources)));
     renew(this.about, told.uptime_ms, () => facts(brokerFacts(told)));
   }
 }
