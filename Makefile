@@ -17,6 +17,7 @@ RABBITMQ := /usr/lib/rabbitmq/bin/rabbitmq-server
 GARAGEMQ := /usr/bin/garagemq
 CHROMIUM := /usr/bin/chromium
 PROMETHEUS := /usr/bin/promtool
+NAGIOS   := /usr/bin/check_rabbitmq_overview
 BUILDAH  := /usr/bin/buildah
 SHOTS    := build/screenshots
 # RUNLEVEL keeps Debian from starting the broker that it installs: tests and benchmarks start one of their own.
@@ -36,7 +37,7 @@ run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in 
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
 
 test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too; pictures in build/screenshots
-	-@$(MAKE) --no-print-directory --keep-going $(CHROMIUM) $(PROMETHEUS)
+	-@$(MAKE) --no-print-directory --keep-going $(CHROMIUM) $(PROMETHEUS) $(NAGIOS)
 	@mkdir -p $(SHOTS)
 	$(BIN)/pytest tests/unit
 	DISPATCHD_SCREENSHOTS=$(abspath $(SHOTS)) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
@@ -88,6 +89,9 @@ $(CHROMIUM):
 
 $(PROMETHEUS):
 	@$(DEBIAN) prometheus || { echo "Debian's prometheus ($@) is missing: some tests of metrics are skipped" >&2; exit 1; }
+
+$(NAGIOS):
+	@$(DEBIAN) nagios-plugins-rabbitmq || { echo "Debian's nagios-plugins-rabbitmq ($@) is missing: its tests are skipped" >&2; exit 1; }
 
 $(BUILDAH):
 	@$(DEBIAN) buildah debootstrap uidmap || { echo "Debian's buildah ($@) and debootstrap are missing" >&2; exit 1; }

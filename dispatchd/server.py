@@ -68,6 +68,7 @@ from dispatchd.web.policies import Policies
 from dispatchd.web.server import AdminServer
 from dispatchd.web.sessions import Sessions
 from dispatchd.web.stacks import install_signal
+from dispatchd.web.top import Top
 from dispatchd.web.topology import Topology
 from dispatchd.web.users import Users as UsersSection
 from dispatchd.web.vhosts import Vhosts
@@ -157,9 +158,11 @@ class Server:
         directory = Directory(self._users)
         permits = Permits(self.system, self._users.access)
         metrics = Metrics(self.system, meter, self._overview, lambda: self._events.lag_ms, self._broker.sizes)
+        actors = Actors(self.system, guard)
         sections: list[Section] = [
             metrics,
-            Actors(self.system, guard),
+            actors,
+            Top(actors),
             ActorActions(self.system, guard),
             ActorTrace(self.system, guard),
             Details(self.system, meter, self._events),

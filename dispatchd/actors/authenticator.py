@@ -105,6 +105,7 @@ class AuthenticatorActor(Actor):
         self._running = 0
         self._failed = FailedLogins()
         self._refused = 0
+        self._attempts: dict[str, list[int]] = {"amqp091": [0, 0], "http": [0, 0]}
         self._is_ending = False
 
     @receives(Authenticate)
@@ -112,6 +113,7 @@ class AuthenticatorActor(Actor):
         """Answer a connection with `Authenticated`."""
 
         def answer(accepted: bool) -> None:
+            self._attempts["amqp091"][not accepted] += 1
             message.reply_to.tell(Authenticated(message.user, accepted))
 
         self._decide(message.user, message.password, message.peer, answer)
@@ -119,7 +121,12 @@ class AuthenticatorActor(Actor):
     @receives(CheckPassword)
     def on_check_password(self, message: CheckPassword) -> AsyncResult[bool]:
         """Answer the admin; whoever asks instead of telling gets the result to wait for."""
-        self._decide(message.user, message.password, message.peer, message.accepted.set)
+
+        def answer(accepted: bool) -> None:
+            self._attempts["http"][not accepted] += 1
+            message.accepted.set(accepted)
+
+        self._decide(message.user, message.password, message.peer, answer)
         return message.accepted
 
     def _decide(self, user: str, password: bytes | None, peer: str, answer: Answer) -> None:
@@ -253,11 +260,15 @@ class AuthenticatorActor(Actor):
         gevent.spawn(self._pool.kill)
 
     def snapshot(self) -> dict[str, Any]:
-        """Facts for the admin: how many users there are, how many passwords wait, and how many logins were refused."""
+        """Facts for the admin: how many users there are, how many passwords wait, and how many logins were refused.
+
+        `attempts` are logins that succeeded and that failed, by protocol.
+        """
         return {
             "name": self.name,
             "users": len(self._credentials.users),
             "waiting": len(self._waiting),
             "delayed_peers": len(self._failed),
             "refused": self._refused,
+            "attempts": self._attempts,
         }

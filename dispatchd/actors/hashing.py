@@ -1,4 +1,4 @@
-"""Hashes of passwords: bcrypt, which is made here, and RabbitMQ's salted ones, which are only checked."""
+"""Hashes of passwords: bcrypt, of which those are that are stored here, and RabbitMQ's salted ones."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import hmac
 import re
+import secrets
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -48,6 +49,12 @@ def hash_password(password: bytes, rounds: int) -> bytes:
     if len(password) > LONGEST_PASSWORD:
         raise ValueError(f"the password has {len(password)} bytes; bcrypt reads no more than {LONGEST_PASSWORD}")
     return bcrypt.hashpw(password, bcrypt.gensalt(rounds))
+
+
+def salted_hash(password: bytes, algorithm: str) -> str:
+    """Return what RabbitMQ makes of a password, in base64. `algorithm` is one of SALTED."""
+    salt = secrets.token_bytes(_SALT_OCTETS)
+    return base64.b64encode(salt + hashlib.new(SALTED[algorithm], salt + password).digest()).decode()
 
 
 @dataclass(frozen=True, slots=True)

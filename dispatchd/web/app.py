@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import bottle
 
 from dispatchd.actors.runtime import System
+from dispatchd.web.absent import Absent
 from dispatchd.web.answers import answer_json, answer_text
 from dispatchd.web.bindings import Bindings
 from dispatchd.web.events import Events
@@ -135,7 +136,7 @@ def make_app(
     lists = Lists(system, meter)
     all_sections: list[Section] = [
         Probes(is_ready), events, Overview(system, overview, meter, events), lists, Members(system, lists),
-        Bindings(system), Management(system, overview), *sections,
+        Bindings(system), Management(system, overview), Absent(system), *sections,
     ]  # fmt: skip
     for section in all_sections:
         section.route(app)

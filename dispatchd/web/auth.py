@@ -6,7 +6,8 @@ import base64
 
 from dispatchd.web.encoding import text_of
 
-CHALLENGE = 'Basic realm="dispatchd", charset="UTF-8"'
+CHALLENGE = 'Basic realm="RabbitMQ Management", charset="UTF-8"'
+"""RabbitMQ's realm: tools written in Perl send their password nowhere else."""
 
 
 def basic_credentials(header: str | None) -> tuple[str, bytes] | None:

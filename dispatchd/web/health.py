@@ -42,7 +42,8 @@ class Health:
             app.get(f"/api/{path}", callback=self.service)
         app.get("/api/healthchecks/node/<_node:name>", callback=lambda _node: self.service())
         # There is one node: nothing depends on a majority of several.
-        app.get("/api/health/checks/node-is-quorum-critical", callback=_ok)
+        for name in ("quorum", "mirror-sync"):
+            app.get(f"/api/health/checks/node-is-{name}-critical", callback=lambda: _ok(reason="single node cluster"))
         app.get("/api/health/checks/virtual-hosts", callback=self.vhosts)
         app.get("/api/health/checks/port-listener/<port:int>", callback=self.port)
         app.get("/api/health/checks/protocol-listener/<protocol:name>", callback=self.protocol)

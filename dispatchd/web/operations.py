@@ -10,6 +10,7 @@ from typing import Any, Final
 import bottle
 
 from dispatchd.actors import operations
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.lookup import find_by_name, find_exchange, find_queue, find_vhost
 from dispatchd.actors.messages import CloseConnection
 from dispatchd.actors.operations import ACK_MODES
@@ -18,6 +19,7 @@ from dispatchd.actors.runtime import Ref, System
 from dispatchd.web.answers import answer_json, created
 from dispatchd.web.details import exchange_name
 from dispatchd.web.encoding import plain
+from dispatchd.web.meter import figures_of
 from dispatchd.web.permits import Permits
 from dispatchd.web.requests import body_object, denials, give
 from dispatchd.web.roles import current
@@ -51,6 +53,7 @@ class Operations:
         app.delete(exchange, callback=self.delete_exchange)
         app.post(f"{exchange}/publish", callback=self.publish)
         app.delete("/api/connections/<name:name>", callback=self.close_connection)
+        app.delete("/api/connections/username/<user:name>", callback=self.close_connections)
 
     def delete_queue(self, vhost: str, name: str) -> str:
         """Delete a queue; `if-unused` and `if-empty` in the query are conditions. Raises 400 and 404."""
@@ -143,13 +146,22 @@ class Operations:
 
     def close_connection(self, name: str) -> str:
         """Close a connection with 320, and the header X-Reason as its text. Raises 404, and 503 if it stays."""
-        reason = bottle.request.get_header(REASON_HEADER, "").strip() or NO_REASON
+        reason = _reason()
         with denials():
             actor = find_by_name(self._system, "connection", name)
         actor.ref.tell(CloseConnection(reason))
         note("closed connection %r: %s", name, reason)
         if not actor.actor_stopped.wait(CLOSE_SECONDS):
             raise bottle.HTTPError(503, f"it did not close in {CLOSE_SECONDS:g} s")
+        return created(is_new=False)
+
+    def close_connections(self, user: str) -> str:
+        """Close all connections of a user, likewise; there need not be any. Nobody waits until they are gone."""
+        reason = _reason()
+        for actor in in_turns(list(self._system.actors.values())):
+            if actor.kind == "connection" and (figures_of(actor) or {}).get("user") == user:
+                actor.ref.tell(CloseConnection(reason))
+        note("closed the connections of user %r: %s", user, reason)
         return created(is_new=False)
 
     def _queue(self, vhost: str, name: str) -> Ref:
@@ -168,6 +180,10 @@ def note(what: str, *arguments: Any) -> None:
     """Write down who did what. Names are shown as Python writes them: a line break in one makes no line of its own."""
     request = bottle.request
     audit.info("%r from %s " + what, current().name, request.environ.get("REMOTE_ADDR"), *arguments)
+
+
+def _reason() -> str:
+    return bottle.request.get_header(REASON_HEADER, "").strip() or NO_REASON
 
 
 def _is_asked(name: str) -> bool:

@@ -72,7 +72,8 @@ _SHOWN: Final = (
     "consumers", "consumers/{vhost}", "exchanges/{vhost}/*/bindings/*", "extensions", "queues/{vhost}/*/bindings",
     "vhosts/{vhost}/connections", "vhosts/{vhost}/channels", "aliveness-test/{vhost}", "health/checks/*",
     "health/checks/*/*", "healthchecks/node", "healthchecks/node/*", "deprecated-features", "feature-flags",
-    "federation-links", "global-parameters", "parameters", "shovels",
+    "deprecated-features/used", "federation-links", "federation-links/{vhost}", "global-parameters", "parameters",
+    "parameters/*", "parameters/*/{vhost}", "shovels", "shovels/{vhost}",
 )  # fmt: skip
 """What every user of the management is shown, as far as it sees the vhost."""
 _DONE: Final = (
@@ -97,9 +98,11 @@ RULES: Final = (
     *(Rule(f"api/{path}", True, MANAGEMENT) for path in _SHOWN),
     *(Rule(f"api/{path}", False, MANAGEMENT) for path in _DONE),
     *(Rule(f"api/{path}", True, MONITORING) for path in ("connections/*/channels", "connections/username/*")),
-    *(Rule(f"api/{path}", True, MONITORING) for path in ("nodes", "nodes/*")),
+    *(Rule(f"api/{path}", True, MONITORING) for path in ("nodes", "nodes/*", "nodes/*/memory", "auth/attempts/*")),
     *(Rule(path, True, MONITORING) for path in ("metrics", "metrics/*")),
     Rule("api/policies/{vhost}/*", False, POLICYMAKER),
+    Rule("api/parameters/*/{vhost}/*", False, POLICYMAKER),
+    Rule("api/global-parameters/*", False, POLICYMAKER),
     *(Rule(f"api/actors{rest}", True, MONITORING) for rest in ("", "/*", "/*/*")),
 )
 """Whatever is not in it needs an administrator."""

@@ -118,7 +118,7 @@ def test_everything_wants_a_login(admin: AdminServer, path: str) -> None:
     for headers in ({}, login(password="wrong"), login(user="you"), {"Authorization": "Bearer x"}):
         answer = ask(admin, path, headers=headers)
         assert answer.status == 401
-        assert 'realm="dispatchd"' in answer.headers["WWW-Authenticate"]
+        assert 'realm="RabbitMQ Management"' in answer.headers["WWW-Authenticate"]
         assert answer.json["error"] == "not_authorized"
 
 

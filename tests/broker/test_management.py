@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -11,12 +12,14 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from broker.admin import SECONDS, api
 from broker.process import BrokerProcess
-from kombu import Connection
+from pika import PlainCredentials
 from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
+from pika.exceptions import ConnectionClosedByBroker
 
 RABBITMQADMIN = shutil.which("rabbitmqadmin")
 
@@ -232,6 +235,10 @@ def test_lists_have_columns_pages_and_a_slash_at_the_end(managed: BrokerProcess,
 
 NUMBER, TEXT, TRUTH, OBJECT, ARRAY = (int, float), str, bool, dict, list
 RATE = "{}_details.rate"
+STATS = (
+    "publish", "confirm", "return_unroutable", "drop_unroutable", "deliver", "deliver_no_ack", "deliver_get", "get",
+    "get_no_ack", "get_empty", "ack", "redeliver", "disk_reads", "disk_writes",
+)  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {
     # rabbitmqadmin v2 (rabbitmq-http-api-rs), Telegraf, Datadog, kbudde's exporter
     "overview": {
@@ -249,8 +256,8 @@ FIELDS: dict[str, dict[str, Any]] = {
         **{f"object_totals.{name}": int for name in ("connections", "channels", "queues", "exchanges", "consumers")},
         **{f"queue_totals.messages{name}": int for name in ("", "_ready", "_unacknowledged")},
         "queue_totals.messages_details.rate": NUMBER,
-        **{f"message_stats.{name}": int for name in ("publish", "deliver_get", "ack")},
-        **{f"message_stats.{RATE.format(name)}": NUMBER for name in ("publish", "deliver_get", "ack")},
+        **{f"message_stats.{name}": int for name in STATS},
+        **{f"message_stats.{RATE.format(name)}": NUMBER for name in STATS},
         **{f"listeners.0.{name}": TEXT for name in ("node", "protocol", "ip_address")},
         "listeners.0.port": int,
         "exchange_types.0.name": TEXT,
@@ -274,6 +281,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("0.peer_host", "0.host", "0.auth_mechanism"), TEXT),
         **dict.fromkeys(("0.connected_at", "0.channels", "0.channel_max", "0.frame_max", "0.timeout"), int),
         **dict.fromkeys(("0.peer_port", "0.port", "0.recv_oct", "0.send_oct"), int),
+        **dict.fromkeys(("0.recv_cnt", "0.send_cnt", "0.send_pend"), int),
         "0.client_properties": OBJECT, "0.ssl": TRUTH, "0.recv_oct_details.rate": NUMBER,
     },
     "channels": {
@@ -296,11 +304,39 @@ FIELDS: dict[str, dict[str, Any]] = {
         **dict.fromkeys(("0.messages", "0.messages_ready", "0.messages_unacknowledged", "0.consumers"), int),
         "0.arguments": OBJECT, "0.effective_policy_definition": OBJECT,
         "0.message_stats.publish_details.rate": NUMBER, "0.message_stats.deliver_get_details.rate": NUMBER,
+        **{f"0.message_bytes{name}": int for name in ("", "_ready", "_unacknowledged", "_ram", "_paged_out")},
+        **{f"0.messages{name}": int for name in ("_ram", "_ready_ram", "_unacknowledged_ram", "_paged_out")},
+        "0.consumer_capacity": NUMBER, "0.consumer_utilisation": NUMBER, "0.messages_details.rate": NUMBER,
     },
     "exchanges": {
         **dict.fromkeys(("0.name", "0.vhost", "0.type"), TEXT),
         **dict.fromkeys(("0.durable", "0.auto_delete", "0.internal"), TRUTH),
         "0.arguments": OBJECT, "0.message_stats.publish_in": int, "0.message_stats.publish_out_details.rate": NUMBER,
+    },
+    # Terraform's provider (rabbit-hole)
+    "permissions": dict.fromkeys(("0.user", "0.vhost", "0.configure", "0.write", "0.read"), TEXT),
+    # rabbitmqadmin v2 and Telegraf
+    "nodes/rabbit@HOST/memory": {
+        **{
+            f"memory.{name}": int
+            for name in (
+                "connection_readers", "connection_writers", "connection_channels", "connection_other", "queue_procs",
+                "plugins", "other_proc", "metrics", "mgmt_db", "mnesia", "metadata_store", "other_ets", "binary",
+                "msg_index", "code", "atom", "other_system", "allocated_unused", "reserved_unallocated",
+                "quorum_queue_procs", "stream_queue_procs", "total.rss", "total.allocated", "total.erlang",
+            )
+        },
+        "memory.strategy": TEXT,
+    },
+    "auth/attempts/rabbit@HOST": {
+        "0.protocol": TEXT,
+        **dict.fromkeys(("0.auth_attempts", "0.auth_attempts_succeeded", "0.auth_attempts_failed"), int),
+    },
+    # AMQPStorm
+    "top/rabbit@HOST": {
+        "node": TEXT, "row_count": int,
+        **{f"processes.0.{name}": TEXT for name in ("pid", "status", "name.type")},
+        **{f"processes.0.{name}": int for name in ("message_queue_len", "reductions", "reduction_delta")},
     },
     "bindings": {
         **{
@@ -314,7 +350,7 @@ FIELDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("path", FIELDS)
 def test_fields_of_tools(managed: BrokerProcess, consuming: str, path: str) -> None:
-    told = api(managed, "GET", path)[1]
+    told = api(managed, "GET", path.replace("HOST", socket.gethostname()))[1]
     for field, expected in FIELDS[path].items():
         value = told
         for name in field.split("."):
@@ -324,6 +360,65 @@ def test_fields_of_tools(managed: BrokerProcess, consuming: str, path: str) -> N
 
 
 # --- Others
+
+
+def test_what_there_is_nothing_of(managed: BrokerProcess) -> None:
+    for path in (
+        "parameters", "parameters/shovel", "parameters/shovel/%2F", "global-parameters", "shovels", "shovels/%2F",
+        "federation-links", "federation-links/%2F", "feature-flags", "deprecated-features/used", "extensions",
+    ):  # fmt: skip
+        assert api(managed, "GET", path) == (200, []), path
+    for path in ("parameters/shovel/none", "shovels/none", "parameters/shovel/%2F/x", "global-parameters/x"):
+        assert api(managed, "GET", path)[0] in (404, 405), path
+    status, told = api(managed, "PUT", "parameters/shovel/%2F/x", {"value": {}})
+    assert (status, told["reason"]) == (400, "Validation failed\n\ncomponent shovel not found\n")
+    assert api(managed, "PUT", "global-parameters/x", {"value": 1})[0] == 400
+    assert api(managed, "PUT", "feature-flags/stream_queue/enable", {})[0] == 400
+    assert api(managed, "POST", "rebalance/queues", {}) == (204, None)
+
+
+def test_a_hash_is_of_the_password(managed: BrokerProcess, fresh: Callable[[str], str]) -> None:
+    password, user = "a b/c%é", fresh("user")
+    status, told = api(managed, "GET", f"auth/hash_password/{quote(password, safe='')}")
+    assert status == 200
+    body = {"password_hash": told["ok"], "hashing_algorithm": "rabbit_password_hashing_sha256", "tags": "management"}
+    assert api(managed, "PUT", f"users/{user}", body)[0] == 201
+    assert api(managed, "GET", "whoami", user=user, password=password)[1]["name"] == user
+    assert api(managed, "GET", "whoami", user=user, password="other")[0] == 401
+    assert api(managed, "GET", "auth/hash_password/x", user=user, password=password)[0] == 401
+
+
+def test_logins_are_counted_by_protocol(
+    start_broker: Callable[..., BrokerProcess], connect: Callable[..., BlockingConnection]
+) -> None:
+    broker = start_broker()
+    connect(broker)
+    assert api(broker, "GET", "whoami", password="wrong")[0] == 401
+    [name] = [row["name"] for row in api(broker, "GET", "nodes")[1]]
+    rows = {row.pop("protocol"): row for row in api(broker, "GET", f"auth/attempts/{name}")[1]}
+    counts = ("auth_attempts", "auth_attempts_succeeded", "auth_attempts_failed")
+    assert rows == {
+        "amqp091": dict(zip(counts, (1, 1, 0), strict=True)),
+        "http": dict(zip(counts, (3, 2, 1), strict=True)),
+    }
+
+
+def test_the_connections_of_a_user_are_closed(
+    managed: BrokerProcess, connect: Callable[..., BlockingConnection], fresh: Callable[[str], str]
+) -> None:
+    user = fresh("user")
+    api(managed, "PUT", f"users/{user}", {"password": "pw", "tags": ""})
+    api(managed, "PUT", f"permissions/%2F/{user}", {"configure": "", "write": "", "read": ""})
+    others = connect(managed)
+    theirs = [connect(managed, credentials=PlainCredentials(user, "pw")) for _ in range(2)]
+    assert len(api(managed, "GET", f"connections/username/{user}")[1]) == 2
+    assert api(managed, "DELETE", f"connections/username/{user}") == (204, None)
+    for connection in theirs:
+        with pytest.raises(ConnectionClosedByBroker, match="Closed via management plugin"):
+            connection.process_data_events(5)
+    others.process_data_events(0)
+    assert others.is_open
+    assert api(managed, "DELETE", "connections/username/nobody") == (204, None)
 
 
 def test_amqpstorms_client(managed: BrokerProcess, consuming: str, fresh: Callable[[str], str]) -> None:
@@ -356,10 +451,6 @@ def test_amqpstorms_client(managed: BrokerProcess, consuming: str, fresh: Callab
     assert consuming in [row["name"] for row in client.queue.list(show_all=True)]
     assert [row["number"] for row in client.channel.list()] == [1]
     assert len(client.connection.list()) >= 1
-
-
-def test_kombus_manager_reads_queues(managed: BrokerProcess, consuming: str) -> None:
-    pytest.importorskip("pyrabbit", reason="kombu's manager is pyrabbit")
-    with Connection(f"amqp://guest:guest@{managed.host}:{managed.port}//") as connection:
-        manager = connection.get_manager(hostname=managed.host, port=managed.admin_port)
-        assert consuming in [row["name"] for row in manager.get_queues("/")]
+    node = client.nodes()[0]["name"]
+    assert client.top()[0]["node"] == node
+    assert client.healthchecks.get()["status"] == client.healthchecks.get(node)["status"] == "ok"
