@@ -27,9 +27,11 @@ from dispatchd.actors.definitions_plan import Plan, read_definitions
 from dispatchd.actors.directory import Directory
 from dispatchd.actors.messages import ActorMessage, Flush, Shutdown
 from dispatchd.actors.monitor import Watermarks
+from dispatchd.actors.orders import carry_out
 from dispatchd.actors.resources import keep_memory_together, raise_file_limit
 from dispatchd.actors.runtime import Ref, System
 from dispatchd.actors.session import Limits
+from dispatchd.actors.user_orders import ReplaceUsersOfFile
 from dispatchd.actors.vitals import look_at_vitals
 from dispatchd.actors.watchdog import Watchdog
 from dispatchd.amqp.errors import AmqpError
@@ -237,7 +239,7 @@ class Server:
         return self._tls_admin.port if self._tls_admin is not None else None
 
     def reload(self, config: Config) -> None:
-        """Read the certificates again, and take over the log level of `config`; what can't be used changes nothing."""
+        """Read the certificates again, and take over users and log level; what can't be used changes nothing."""
         if self._certificates is not None:
             try:
                 self._certificates.reload()
@@ -245,9 +247,18 @@ class Server:
                 logger.error("the certificate can't be used, the one before stays: %s", error)
                 return
             logger.info("the certificate was read again; new connections get it")
+        if config.users != self._config.users:
+            order = ReplaceUsersOfFile(users_of_file(config.users))
+            try:
+                gone = carry_out(self._broker.authenticator, order, LOGIN_SECONDS)
+            except AmqpError as error:
+                logger.error("the users of the configuration could not be replaced: %s", error.text)
+                return
+            logger.info("the configuration names these users now: %s", ", ".join(map(repr, config.users)) or "none")
+            logger.info("no users any more: %s", ", ".join(map(repr, gone)) or "none")
         if config.log_level != self._config.log_level:
             logging.getLogger().setLevel(config.log_level.upper())
-        self._config = before = replace(self._config, log_level=config.log_level)
+        self._config = before = replace(self._config, log_level=config.log_level, users=config.users)
         names = [each.name for each in fields(config) if getattr(config, each.name) != getattr(before, each.name)]
         logger.info("the configuration was read again")
         if names:

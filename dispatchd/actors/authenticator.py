@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
@@ -20,7 +20,7 @@ from gevent.threadpool import ThreadPool
 from dispatchd.actors.credentials import Credentials
 from dispatchd.actors.failed_logins import FailedLogins
 from dispatchd.actors.messages import ActorMessage, Authenticate, Authenticated, Define
-from dispatchd.actors.orders import ForgetVhost, Fulfilled, UserGone
+from dispatchd.actors.orders import ForgetVhost, Fulfilled, Order, UserGone
 from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
 from dispatchd.actors.user_orders import (
     ClearPermission,
@@ -28,6 +28,7 @@ from dispatchd.actors.user_orders import (
     DeleteUser,
     LimitUser,
     PutUser,
+    ReplaceUsersOfFile,
     SetPermission,
     SetTopicPermission,
     UserOrder,
@@ -90,14 +91,14 @@ class AuthenticatorActor(Actor):
     kind: ClassVar[str] = "authenticator"
 
     def __init__(
-        self, system: System, parent: Ref, credentials: Credentials, persistence: Ref, vhosts: Container[str]
+        self, system: System, parent: Ref, credentials: Credentials, persistence: Ref, vhosts: Collection[str]
     ) -> None:
         super().__init__(system, "authenticator", parent)
         self._broker = parent
         self._credentials = credentials
         self._persistence = persistence
         self._vhosts = vhosts
-        self._carried_out: list[tuple[UserOrder | None, list[Row], Any]] = []
+        self._carried_out: list[tuple[Order | None, list[Row], Any]] = []
         self._pool = ThreadPool(THREADS)
         self._greenlets = Group()
         self._waiting: dict[tuple[str, bytes], Check] = {}
@@ -222,6 +223,14 @@ class AuthenticatorActor(Actor):
         self.answered()
         self._go_on()
 
+    @receives(ReplaceUsersOfFile)
+    def on_replace_users_of_file(self, order: ReplaceUsersOfFile) -> None:
+        """Other users are in the configuration file: in force at once, for those who are there too."""
+        rows, gone = self._credentials.replace_users_of_file(order.users, list(self._vhosts))
+        self._carried_out += [(order, rows, gone)]
+        self.answered()
+        self._go_on()
+
     def _go_on(self) -> None:
         """Have what was changed stored, and tell who is concerned."""
         while self._carried_out:
@@ -230,6 +239,8 @@ class AuthenticatorActor(Actor):
             told: Told = [(self._persistence, Define([*rows], then=then))]
             if isinstance(order, DeleteUser):
                 told.append((self._broker, UserGone(order.name)))
+            elif isinstance(order, ReplaceUsersOfFile):
+                told += [(self._broker, UserGone(name)) for name in answer]
             del self._carried_out[0]
             tell_all(told)
 

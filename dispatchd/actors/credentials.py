@@ -76,17 +76,34 @@ class Credentials:
     def restore(self, records: list[Record], vhosts: list[str]) -> list[Row]:
         """Take in the users that a store kept; if there are none at all, the first is made.
 
-        While the file names users, a guest whose password was never changed is left out. Returns the rows that have to
+        While the file names users, a guest whose password was never changed is hidden. Returns the rows that have to
         change. Raises KeyError for records that make no sense.
         """
-        if len(self.users):
-            records = [
-                each for each in records if (each["name"], each["password_hash"]) != (BUILT_IN_USER, BUILT_IN_HASH)
-            ]
+        names_users = len(self.users) > 0
         rows = self.users.restore(records, vhosts)
-        if not len(self.users) and self._first is not None:
-            rows += self.users.add(self._first(vhosts))
-        return rows
+        if names_users:
+            self._hide_built_in_user()
+        return [*rows, *self._make_first(vhosts)]
+
+    def replace_users_of_file(self, users: list[User], vhosts: list[str]) -> tuple[list[Row], list[str]]:
+        """The configuration file was read again, and names these users. It is as if the broker had begun with them.
+
+        Returns the rows that have to change, and the names of those who are no users any more.
+        """
+        before = {user.name for user in self.users}
+        self.users.replace_those_of_file(users)
+        if users:
+            self._hide_built_in_user()
+        rows = self._make_first(vhosts)
+        return rows, sorted(before - {user.name for user in self.users})
+
+    def _hide_built_in_user(self) -> None:
+        guest = self.users.find(BUILT_IN_USER)
+        if guest is not None and not guest.is_of_file and guest.hash == BUILT_IN_HASH:
+            self.users.hide(BUILT_IN_USER)
+
+    def _make_first(self, vhosts: list[str]) -> list[Row]:
+        return self.users.add(self._first(vhosts)) if not len(self.users) and self._first is not None else []
 
     def permits_peer(self, user: str, peer: str) -> bool:
         """Whether this user may come from `peer`, the IP address of the other end of the socket."""

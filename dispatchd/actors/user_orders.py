@@ -8,7 +8,7 @@ from typing import Any
 from dispatchd.actors.orders import Order
 from dispatchd.amqp.errors import PreconditionFailed
 from dispatchd.model.access import Rights, TopicRights
-from dispatchd.model.users import Row, Users
+from dispatchd.model.users import Row, User, Users
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,16 @@ class LimitUser(UserOrder):
     def apply_to(self, users: Users) -> tuple[list[Row], None]:
         """See above."""
         return users.set_limit(self.user, self.limit, self.value), None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceUsersOfFile(Order):
+    """The configuration file was read again, and names these users now.
+
+    The answer are the names of those who are no users any more; their connections are closed.
+    """
+
+    users: list[User] = field(repr=False)
 
 
 def carry_out_on(users: Users, order: UserOrder, vhosts: Any) -> tuple[list[Row], Any]:

@@ -91,12 +91,14 @@ class Users:
 
     def __init__(self, of_file: Iterable[User] = ()) -> None:
         self._users: dict[str, User] = {user.name: user for user in of_file}
+        self._hidden: dict[str, User] = {}
+        """Of the store, and of no account while the file names users: of the same names, or all others than them."""
         self._accesses: dict[tuple[str, str], Access] = {}
         self.changes: int = 0
         """How many there have been: who works something out of all users need not before this changes."""
 
     def restore(self, records: Iterable[Record], vhosts: Iterable[str]) -> list[Row]:
-        """Take in what the store kept, without rights in vhosts that are gone, nor users whom the file names.
+        """Take in what the store kept, without rights in vhosts that are gone; users whom the file names are hidden.
 
         Returns the rows that have to change for that. Raises KeyError for records that make no sense.
         """
@@ -105,9 +107,7 @@ class Users:
         self.changes += 1
         for record in records:
             user = user_from_record(record)
-            if user.name in self._users:
-                continue
-            self._users[user.name] = user
+            (self._hidden if user.name in self._users else self._users)[user.name] = user
             if not there.issuperset([*user.rights, *user.topics]):
                 for vhost in [*user.rights, *user.topics]:
                     if vhost not in there:
@@ -147,11 +147,37 @@ class Users:
             self._accesses[name, vhost] = access
         return access
 
+    def hide(self, name: str) -> None:
+        """Act as if a stored user were not there, as long as the file names users."""
+        user = self._users.pop(name, None)
+        if user is not None:
+            self._hidden[name] = user
+
+    def replace_those_of_file(self, users: Iterable[User]) -> list[str]:
+        """Other users are in the file now; returns the names of those who were users before, and are not any more.
+
+        Stored users who were hidden are back, unless the file names them. Nothing of this is stored.
+        """
+        before = set(self._users)
+        named = {user.name: user for user in users}
+        for name in [user.name for user in self._users.values() if user.is_of_file]:
+            del self._users[name]
+        self._users.update(self._hidden)
+        self._hidden = {}
+        for name in named:
+            self.hide(name)
+        self._users.update(named)
+        self.changes += 1
+        for access in list(self._accesses.values()):
+            self._let_know(access)
+        return sorted(before - set(self._users))
+
     # Changes
 
     def add(self, user: User) -> list[Row]:
         """Add a user of whose name there is none."""
         self._users[user.name] = user
+        self._hidden.pop(user.name, None)
         return self._changed(user)
 
     def put(self, name: str, hash: str | None, algorithm: str, tags: list[str] | None) -> list[Row]:
@@ -161,6 +187,7 @@ class Users:
         if user is None:
             user = User(name, hash or "", algorithm, tags)
             self._users[name] = user
+            self._hidden.pop(name, None)
         else:
             if hash is not None:
                 user.hash, user.algorithm = hash, algorithm
@@ -237,7 +264,8 @@ class Users:
 
     def forget_vhost(self, vhost: str) -> list[Row]:
         """A vhost is gone, and with it what anybody may do there."""
-        concerned = [user for user in self._users.values() if vhost in user.rights or vhost in user.topics]
+        known = (*self._users.values(), *self._hidden.values())
+        concerned = [user for user in known if vhost in user.rights or vhost in user.topics]
         for access in list(self._accesses.values()):
             if access.vhost == vhost:
                 self._shut_out(access)

@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 from actors.bookkeeper import Bookkeeper
-from actors.harness import WAIT_SECONDS, Client, World, make_fail
+from actors.harness import GUEST, WAIT_SECONDS, Client, World, make_fail
 from pamqp import commands as spec
 
 from dispatchd.actors import pressure
@@ -72,6 +72,7 @@ from dispatchd.actors.user_orders import (
     DeleteUser,
     LimitUser,
     PutUser,
+    ReplaceUsersOfFile,
     SetPermission,
     SetTopicPermission,
     UserOrder,
@@ -786,6 +787,7 @@ def manage_users(bench: Bench) -> Iterator[None]:
     _perhaps_done(bench, ClearPermission("ann", "/"))
     bench.order(DeleteVhost("u"))
     _perhaps_done(bench, DeleteUser("ann"))
+    bench.order(ReplaceUsersOfFile([GUEST]), authenticator)
     bench.books.settle()
 
 

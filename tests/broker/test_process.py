@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,8 +19,9 @@ import pytest
 from broker.conftest import Connect
 from broker.process import BrokerProcess
 from pika import PlainCredentials
-from pika.exceptions import ProbableAuthenticationError
+from pika.exceptions import ConnectionClosedByBroker, ProbableAuthenticationError
 
+from dispatchd.actors.hashing import hash_password
 from dispatchd.cli import main
 
 SECONDS = 20
@@ -186,3 +188,51 @@ def test_on_sighup_the_log_level_changes_and_a_mistake_changes_nothing(tmp_path:
         assert level() == b"warning"
     finally:
         broker.stop()
+
+
+def test_on_sighup_the_users_of_the_file_are_others(tmp_path: Path, connect: Connect) -> None:
+    file = tmp_path / "dispatchd.json"
+    hashes = {password: b64encode(hash_password(password.encode(), 4)).decode() for password in ("one", "two")}
+
+    def write(**passwords: str) -> None:
+        users = {name: {"password_bcrypt_base64": hashes[password]} for name, password in passwords.items()}
+        file.write_text(json.dumps({"users": users}))
+
+    def reload(expected: str) -> None:
+        begin = len(broker.log)
+        os.kill(broker.pid, signal.SIGHUP)
+        with gevent.Timeout(SECONDS):
+            while not any(expected in line for line in broker.log[begin:]):
+                gevent.sleep(0.01)
+
+    def may(name: str, password: str) -> bool:
+        try:
+            connect(broker, credentials=PlainCredentials(name, password)).close()
+        except ProbableAuthenticationError:
+            return False
+        return True
+
+    write(ann="one", bob="one")
+    broker = BrokerProcess(tmp_path / "data", "--config-file", str(file))
+    broker.start()
+    try:
+        anns, bobs = (connect(broker, credentials=PlainCredentials(name, "one")) for name in ("ann", "bob"))
+        assert [may("guest", "guest"), may("eve", "two")] == [False, False]
+        write(ann="two", eve="two")
+        reload("the configuration was read again")
+        allowed = [may(*each) for each in (("ann", "one"), ("ann", "two"), ("eve", "two"), ("bob", "one"))]
+        assert allowed == [False, True, True, False]
+        with pytest.raises(ConnectionClosedByBroker, match="user 'bob' is deleted"):
+            bobs.process_data_events(5)
+        anns.process_data_events(0)  # another password does not end what was begun with the one before
+        assert anns.is_open
+        file.write_text('{"users": {"ann": {"password_bcrypt_base64": "no hash"}}}')
+        reload("the one before stays")
+        assert [may("ann", "two"), may("eve", "two")] == [True, True]
+        write()
+        reload("no users any more: 'ann', 'eve'")
+        assert [may("ann", "two"), may("guest", "guest")] == [False, True]
+    finally:
+        broker.stop()
+    [told] = broker.trouble_since(0)
+    assert 'key "users.ann.password_bcrypt_base64"' in told

@@ -144,3 +144,31 @@ def test_topic_rights_go_one_by_one(users: Users) -> None:
     assert list(users.get("ann").topics["/"]) == ["y"]
     users.clear_topic_rights("ann", "/", "y")
     assert users.get("ann").topics == {}
+
+
+def names(users: Users) -> set[str]:
+    return {user.name for user in users}
+
+
+def test_other_users_of_the_file_hide_stored_ones_and_let_them_be_seen_again(users: Users) -> None:
+    held = users.access("file", "/")
+    other = User("ann", "other", "bcrypt", ["administrator"], is_of_file=True)
+    assert users.replace_those_of_file([other]) == ["file"]
+    assert names(users) == {"ann"}
+    assert users.get("ann") is other
+    assert held is not None
+    with pytest.raises(AccessRefused):
+        held.check("write", "queue", "q")
+    stored = users.forget_vhost("/")
+    assert len(stored) == 1
+    assert users.replace_those_of_file([FILE]) == []
+    assert names(users) == {"ann", "file"}
+    assert (users.get("ann").hash, users.get("ann").rights) == ("hash", {})
+    assert users.replace_those_of_file([]) == ["file"]
+
+
+def test_who_is_made_anew_while_hidden_stays(users: Users) -> None:
+    users.hide("ann")
+    users.put("ann", "new", "bcrypt", [])
+    assert users.replace_those_of_file([FILE]) == []
+    assert users.get("ann").hash == "new"
