@@ -1,7 +1,7 @@
 """How long work lets others have a turn: sockets and timers too, not only other greenlets.
 
 `gevent.sleep(0)` lets only callbacks of the loop run, of which it takes up to 50 before it looks at sockets again; a
-sleep of a millisecond would leave the processor idle. What is done here is one round of the loop.
+sleep of a millisecond would leave the processor idle. A timer that is due at once takes one round of the loop.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from typing import Final, TypeVar
 import gevent
 
 TURN_SECONDS: Final = 0.001
-MOST_URGENT: Final = 2
-"""The loop comes to an idle watcher of this priority in every round, however busy it is (libev's EV_MAXPRI)."""
+AT_ONCE: Final = 1e-9
 
 Thing = TypeVar("Thing")
 
 
 def breathe() -> None:
     """Let everybody else have a turn."""
-    gevent.idle(MOST_URGENT)
+    gevent.sleep(AT_ONCE)
 
 
 class Breath:

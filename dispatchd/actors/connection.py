@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
     from dispatchd.amqp.frame_parser import ChannelInput
     from dispatchd.model.users import Users
 
+logger = logging.getLogger(__name__)
+
 STARTING = "starting"
 AUTHENTICATING = "authenticating"
 TUNING = "tuning"
@@ -64,6 +67,9 @@ BLOCKED = "blocked"
 """Likewise: something was published, and nothing more is read."""
 CLOSING = "closing"
 LEAVING = "leaving"
+
+SHOWN_CHARACTERS = 100
+"""What the log shows of a text that a client chose."""
 
 LEAVE_SECONDS = 2.0
 REFUSED_LOGIN_SECONDS = 3.0
@@ -115,6 +121,7 @@ class ConnectionActor(Inspectable):
         self._reason_to_block = ""
         self._is_blocked = False
         self._farewell: m.Method | None = None
+        self._why = ""
         self._deadline: gevent.Greenlet[..., None] | None = None
         self._connected_at = time.time()
 
@@ -247,6 +254,9 @@ class ConnectionActor(Inspectable):
         self._services.tally.enter(vhost.name, self._user)
         self._transport.opened()
         self._send(m.ConnectionOpenOk())
+        name = self._user_provided_name()
+        client = "" if name is None else f" by {name[:SHOWN_CHARACTERS]!r}"
+        logger.info("%s of user %r: opened in vhost %r%s", self.name, self._user, vhost.name, client)
 
     def _check_limits(self, vhost: Vhost) -> None:
         """In RabbitMQ's order (rabbit_reader): before access is checked."""
@@ -293,7 +303,8 @@ class ConnectionActor(Inspectable):
 
     # The end
 
-    def _on_close(self, _method: m.ConnectionClose) -> None:
+    def _on_close(self, method: m.ConnectionClose) -> None:
+        self._why = f"by its client ({method.reply_code} {method.reply_text[:SHOWN_CHARACTERS]!r})"
         self._leave(m.ConnectionCloseOk())
 
     def _on_close_while_closing(self, _method: m.ConnectionClose) -> None:
@@ -335,6 +346,7 @@ class ConnectionActor(Inspectable):
         if self._state is CLOSING or self._state is LEAVING:
             return
         self._send(m.ConnectionClose(error.code, error.text, error.class_id, error.method_id))
+        self._why = f"{error.code} {error.text!r}"
         self._state = CLOSING
         self._let_go()
 
@@ -348,8 +360,9 @@ class ConnectionActor(Inspectable):
         self._release_owner_when_alone()
 
     @receives(Disconnected)
-    def on_disconnected(self, _message: Disconnected) -> None:
+    def on_disconnected(self, message: Disconnected) -> None:
         """The socket is closed."""
+        self._why = self._why or message.reason
         self._leave(None)
 
     def _leave(self, farewell: m.Method | None) -> None:
@@ -422,11 +435,15 @@ class ConnectionActor(Inspectable):
         self._go()
 
     def on_stop(self) -> None:
-        """It counts no more."""
-        if self._session is not None:
-            self._services.tally.leave(self._session.vhost_name, self._user)
-            self._services.tally.count_channels(self._user, -len(self._channels))
-            self._session, self._channels = None, {}
+        """It counts no more, and the log says why."""
+        session, why = self._session, self._why or "stopped"
+        if session is None:
+            logger.info("%s: closed before it was open: %s", self.name, why)
+            return
+        self._services.tally.leave(session.vhost_name, self._user)
+        self._services.tally.count_channels(self._user, -len(self._channels))
+        self._session, self._channels = None, {}
+        logger.info("%s of user %r: closed in vhost %r: %s", self.name, self._user, session.vhost_name, why)
 
     # The rest
 

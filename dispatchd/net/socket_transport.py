@@ -385,7 +385,7 @@ class SocketTransport:
 
     def abandon(self, reason: str) -> None:
         """Close without a farewell: the peer does not answer any more."""
-        logger.info("%s:%s: %s", *self.peer, reason)
+        self._end_reading(reason)
         self._shut()
 
     def _shut(self) -> None:

@@ -46,7 +46,7 @@ class Bindings:
     def show_all(self) -> Answer:
         """Those of all vhosts that the user sees."""
         who = current()
-        hosts = [actor for actor in self._system.actors.values() if isinstance(actor, VhostActor)]
+        hosts = [actor for actor in in_turns(list(self._system.actors.values())) if isinstance(actor, VhostActor)]
         hosts = sorted((host for host in hosts if sees_vhost(who, host.name)), key=lambda host: host.name)
         return answer_table([row for host in hosts for row in all_bindings(host.catalogue)])
 

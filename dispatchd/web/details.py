@@ -52,7 +52,7 @@ class Details:
         row = self._row(actor)
         row["channel_details"] = [
             self._seen(each)
-            for each in list(self._system.actors.values())
+            for each in in_turns(list(self._system.actors.values()))
             if each.kind == "channel" and each.parent_number == actor.number
         ]
         return row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final
@@ -43,15 +44,14 @@ class Lists:
 
     def show(self, kind: str) -> Answer:
         """All of a kind, or the page that the query asks for. Raises 400."""
-        return self._answer([actor for actor in self._system.actors.values() if actor.kind == kind])
+        return self._answer([actor for actor in in_turns(list(self._system.actors.values())) if actor.kind == kind])
 
     def show_those_of(self, kind: str, vhost: str) -> Answer:
         """Those in one vhost. Raises 404."""
         if not any(actor.kind == "vhost" and actor.name == vhost for actor in self._system.actors.values()):
             raise bottle.HTTPError(404, f"no vhost '{vhost}'")
-        return self._answer(
-            [actor for actor in self._system.actors.values() if actor.kind == kind and vhost_of(actor) == vhost]
-        )
+        actors = in_turns(list(self._system.actors.values()))
+        return self._answer([actor for actor in actors if actor.kind == kind and vhost_of(actor) == vhost])
 
     def _answer(self, actors: list[Actor]) -> Answer:
         paging, who = Paging(), current()
@@ -60,7 +60,7 @@ class Lists:
             actors = [actor for actor in in_turns(actors) if visible(who, [self._figures(actor)])]
         found = paging.filtered(actors, lambda actor: actor.name)
         found = in_order(found, lambda actor: (actor.name, vhost_of(actor) or "", actor.number))
-        rows: list[Row]
+        rows: Iterable[Row]
         if not paging.sort or not found or paging.sort[0] in self._seen(found[0]):
             if paging.sort:
                 found = paging.sorted(found, lambda actor: self._field(actor, paging.sort))
@@ -68,11 +68,11 @@ class Lists:
                 found.reverse()
             rows = self.rows(paging.part(found))
         else:
-            rows = paging.part(paging.sorted(self.rows(found), lambda row: field_of(row, paging.sort)))
-        rows = [paging.pruned(row) for row in in_turns(rows)]
+            rows = paging.part(paging.sorted(list(self.rows(found)), lambda row: field_of(row, paging.sort)))
+        pruned = map(paging.pruned, rows)
         if paging.page is None:
-            return answer_rows(rows)
-        return answer_json(json.dumps(paging.answer(rows, len(actors), len(found)), allow_nan=False))
+            return answer_rows(pruned)
+        return answer_json(json.dumps(paging.answer(list(pruned), len(actors), len(found)), allow_nan=False))
 
     def _figures(self, actor: Actor) -> Row:
         return {"name": actor.name, "vhost": vhost_of(actor), **(figures_of(actor) or {})}
@@ -85,16 +85,11 @@ class Lists:
         figures = self._figures(actor)
         return field_of(figures if path[0] in figures else rates_of(self._meter, actor), path)
 
-    def rows(self, actors: list[Actor]) -> list[Row]:
+    def rows(self, actors: list[Actor]) -> Iterator[Row]:
         """What they tell of themselves, in this order. Of those that don't answer, what is seen from outside."""
-        told = {row["id"]: row for row in self._snapshots.of(actors, wake=False)}
-        rows = []
-        for actor in in_turns(actors):
-            row = told.get(actor.number)
-            if row is not None:
-                seen = plain(self._seen(actor)) if "late" in row else rates_of(self._meter, actor)
-                rows.append(completed(actor.kind, {**seen, **row} if "late" in row else {**row, **seen}))
-        return rows
+        for actor, row in self._snapshots.each(actors, wake=False):
+            seen = plain(self._seen(actor)) if "late" in row else rates_of(self._meter, actor)
+            yield completed(actor.kind, {**seen, **row} if "late" in row else {**row, **seen})
 
 
 def rates_of(meter: Meter, actor: Actor) -> Row:

@@ -79,14 +79,14 @@ class Members:
             connection = find_by_name(self._system, "connection", name)
         channels = [
             actor
-            for actor in list(self._system.actors.values())
+            for actor in in_turns(list(self._system.actors.values()))
             if actor.kind == "channel" and actor.parent_number == connection.number
         ]
         return self._answer(channels)
 
     def _those(self, kind: str, matches: Callable[[dict[str, Any]], bool]) -> Answer:
-        actors = [actor for actor in list(self._system.actors.values()) if actor.kind == kind]
+        actors = [actor for actor in in_turns(list(self._system.actors.values())) if actor.kind == kind]
         return self._answer([actor for actor in in_turns(actors) if matches(figures_of(actor) or {})])
 
     def _answer(self, actors: list[Actor]) -> Answer:
-        return answer_table(visible(current(), self._lists.rows(actors)))
+        return answer_table(visible(current(), list(self._lists.rows(actors))))

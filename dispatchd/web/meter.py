@@ -155,12 +155,12 @@ class Meter:
 
     def _look(self) -> Iterator[tuple[Actor, Figures | None]]:
         """The actors, each with what is seen of it; None if it can't be looked at. Others have turns meanwhile."""
-        actors = [actor for actor in list(self._system.actors.values()) if actor.kind in METERED]
+        actors = list(self._system.actors.values())
         cost = 0.0
         for start in range(0, len(actors), ACTORS_PER_TURN):
             began = time.perf_counter()
             for actor in actors[start : start + ACTORS_PER_TURN]:
-                if actor.number in self._system.actors:
+                if actor.kind in METERED and actor.number in self._system.actors:
                     yield actor, figures_of(actor)
             cost += time.perf_counter() - began
             breathe()

@@ -97,8 +97,8 @@ class Metrics:
     def _figures(self, kind: str, vhosts: set[str]) -> list[tuple[str, Row]]:
         """Labels and figures of all actors of a kind, seen from outside; others have turns meanwhile."""
         found = []
-        for actor in in_turns([each for each in self._system.actors.values() if each.kind == kind]):
-            figures = figures_of(actor)
+        for actor in in_turns(list(self._system.actors.values())):
+            figures = figures_of(actor) if actor.kind == kind else None
             if figures is not None and (not vhosts or figures.get("vhost") in vhosts):
                 found.append((_labels(actor, figures), figures))
         return found

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import gevent
 
+from dispatchd.actors.breath import in_turns
 from dispatchd.actors.identity import KNOWN_EXCHANGE_TYPES, node_name
 from dispatchd.actors.runtime import System
 from dispatchd.actors.sasl import MECHANISMS
@@ -44,7 +45,7 @@ def node_row(system: System, facts: dict[str, Any]) -> Row:
     """
     found, causes = monitored(system), {alarm["cause"] for alarm in facts.get("alarms", ())}
     most_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    connections = sum(actor.kind == "connection" for actor in list(system.actors.values()))
+    connections = sum(actor.kind == "connection" for actor in in_turns(list(system.actors.values())))
     disk_free = found.get("disk_free")
     return {
         "name": NODE,

@@ -52,11 +52,12 @@ def share_of(who: Who, system: System, meter: Meter) -> Share:
     """
     if has_role(who, MONITORING):
         return all_of(meter)
-    vhosts = {actor.name for actor in system.actors.values() if actor.kind == "vhost"}
-    seen = {vhost for vhost in vhosts if who.rights_in(vhost) is not None}
+    seen: set[str] = set()
     own = dict.fromkeys(("connection", "channel"), 0)
     for actor in in_turns(list(system.actors.values())):
-        if actor.kind in own:
+        if actor.kind == "vhost" and who.rights_in(actor.name) is not None:
+            seen.add(actor.name)
+        elif actor.kind in own:
             own[actor.kind] += (figures_of(actor) or {}).get("user") == who.name
     return Share(meter.sums_of(seen), own["connection"], own["channel"], is_all=False)
 

@@ -211,7 +211,7 @@ def test_a_list_is_sent_in_parts(
     system: System, admin: AdminServer, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
     rows = [{"number": number, "text": "é" * 20} for number in range(count)]
-    monkeypatch.setattr(Lists, "rows", lambda _self, _actors: rows)
+    monkeypatch.setattr(Lists, "rows", lambda _self, _actors: iter(rows))
     answer = ask(admin, "/api/queues")
     assert answer.json == rows
     assert answer.headers["Content-Length"] == str(len(answer.body))
