@@ -253,10 +253,10 @@ class ConnectionActor(Inspectable):
         self._state = OPEN
         self._services.tally.enter(vhost.name, self._user)
         self._transport.opened()
-        self._send(m.ConnectionOpenOk())
         name = self._user_provided_name()
         client = "" if name is None else f" by {name[:SHOWN_CHARACTERS]!r}"
         logger.info("%s of user %r: opened in vhost %r%s", self.name, self._user, vhost.name, client)
+        self._send(m.ConnectionOpenOk())  # the last step: who has had it may rely on it
 
     def _check_limits(self, vhost: Vhost) -> None:
         """In RabbitMQ's order (rabbit_reader): before access is checked."""
