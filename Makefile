@@ -42,8 +42,8 @@ test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit 
 	$(BIN)/pytest tests/unit
 	DISPATCHD_SCREENSHOTS=$(abspath $(SHOTS)) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
 
-soak: $(INSTALLED) $(TOOLS)  ## The long form of the tests by chance and of crashes, and a soak of DISPATCHD_SOAK_MINUTES (30)
-	DISPATCHD_SOAK=1 PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/crash tests/broker/test_bad_input.py
+soak: $(INSTALLED) $(TOOLS)  ## The long form of tests by chance, of crashes and of loads, and a soak of DISPATCHD_SOAK_MINUTES (30)
+	DISPATCHD_SOAK=1 PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/crash tests/fuzz tests/load tests/broker/test_faults.py
 
 test-compat: $(INSTALLED) $(TOOLS) $(RABBITMQ)  ## Play scripts, Celery and clients' own tests here and on RabbitMQ; COMPAT_EXAMPLES random scripts
 	RABBITMQ_SERVER=$(RABBITMQ) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/compat

@@ -18,6 +18,8 @@ from crash.shim import LAST_WRITES, LOG_WRITES, SYNCS, WRITES, Shim
 from soak import cases, seeded
 
 FAULTS = cases(2, 30)
+MOST_FAILURES = 3
+"""One after the other: the pauses between them double, and clients wait for 10 seconds."""
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ def test_nothing_is_lost_when_it_fails_now_and_then(broker: DurableBroker, shim:
     for confirmed in range(0, 500 * FAULTS, 500):
         wait_until(partial(lambda count: len(facts.confirmed) > count, confirmed))
         what = chance.choice([WRITES, SYNCS, LAST_WRITES])
-        shim.fail(what | LOG_WRITES, count=chance.randint(2, 4), applied=chance.random() < 0.5)
+        shim.fail(what | LOG_WRITES, count=chance.randint(2, MOST_FAILURES), applied=chance.random() < 0.5)
         wait_until(lambda: broker.is_alarmed)
         wait_until(lambda: not broker.is_alarmed)
     load.join()

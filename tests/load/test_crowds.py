@@ -223,7 +223,7 @@ def test_nobody_can_tell_a_wrong_password_from_an_unknown_user(broker: DurableBr
     assert chance > 0.01
 
 
-WRONG_AT_ONCE = cases(12, 200)
+WRONG_AT_ONCE = cases(6, 200)
 
 
 @pytest.mark.timeout(300)
@@ -251,7 +251,7 @@ def test_many_wrong_passwords_hold_nobody_up(start: Start) -> None:
 
 # Who does not read
 
-WAITING = cases(64, 1_024) << 20
+WAITING = cases(32, 1_024) << 20
 PIECE = 100_000
 OUTBOX = 1 << 20
 GROWTH = 20 << 20
@@ -272,7 +272,7 @@ def test_a_consumer_that_does_not_read_takes_little(broker: DurableBroker) -> No
     client = Peer(broker)
     client.call(spec.Basic.Consume(queue="q", no_ack=True, consumer_tag="dead"), spec.Basic.ConsumeOk)
     most, unsent = 0, 0
-    for _ in range(cases(10, 100)):
+    for _ in range(cases(5, 100)):
         innocent.expect_progress()
         most = max(most, memory(broker) - before)
         unsent = max(unsent, *(row["unsent_bytes"] for row in _details(broker)))
