@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import gevent
 
@@ -44,6 +44,8 @@ from dispatchd.model.transaction import Transaction
 if TYPE_CHECKING:
     from dispatchd.actors.session import Session
     from dispatchd.amqp.frame_parser import ChannelInput
+
+AboutQueue = TypeVar("AboutQueue", m.BasicGet, m.BasicConsume, m.QueuePurge, m.QueueDelete)
 
 MethodTable = dict[type, Callable[[Any, Any], None]]
 
@@ -151,7 +153,11 @@ class ChannelMethods(Inspectable):
         self._answer(method, m.QueueDeclareOk(name, message_count=0, consumer_count=1))
 
     def _on_queue_method(self, method: Any) -> None:
-        self._ask_vhost(replace(method, queue=self._named_queue(method.queue)))
+        self._ask_vhost(self._with_queue(method))
+
+    def _with_queue(self, method: AboutQueue) -> AboutQueue:
+        """The same method, with the name of its queue."""
+        return method if method.queue else replace(method, queue=self._named_queue(""))
 
     def _on_bind_queue(self, method: m.QueueBind | m.QueueUnbind) -> None:
         routing_key = method.routing_key
@@ -166,7 +172,7 @@ class ChannelMethods(Inspectable):
         self._send(m.BasicQosOk())
 
     def _on_consume(self, method: m.BasicConsume) -> None:
-        method = replace(method, queue=self._named_queue(method.queue))
+        method = self._with_queue(method)
         if method.queue == REPLY_TO:
             self._consume_replies(method)
             return
@@ -184,7 +190,7 @@ class ChannelMethods(Inspectable):
         self._ask(Subscribe(self.ref, method, self._session.owner, self._session.access, consumer))
 
     def _on_get(self, method: m.BasicGet) -> None:
-        method = replace(method, queue=self._named_queue(method.queue))
+        method = self._with_queue(method)
         if not method.no_ack:
             self._wait_for_acks(method.queue)
         self._ask_vhost(method)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import pykka
     from pykka._envelope import Envelope
 
+    from dispatchd.actors.messages import ActorMessage
     from dispatchd.actors.turns import Turns, TurnTaker
 
 Waiting: TypeAlias = "tuple[int, Any, pykka.Future[Any] | None]"
@@ -46,6 +47,13 @@ class Mailbox:
     def put(self, envelope: Envelope[Any]) -> None:
         """Append what is in an envelope: how Pykka asks."""
         self.add(envelope.message, envelope.reply_to)
+
+    def tell(self, message: ActorMessage) -> None:
+        """Append a message; if the owner has stopped, refuse it to whoever waits for an answer."""
+        if self.is_closed:
+            message.refuse(f"{self._owner.title} has stopped")
+        else:
+            self.add(message)
 
     def add(self, message: Any, reply_to: pykka.Future[Any] | None = None) -> None:
         """Append a message, and who wants an answer; never blocks and never switches to another greenlet."""

@@ -118,7 +118,7 @@ class PersistenceActor(Actor):
         self._broker = parent
         self._store = store
         self._coalesce_seconds = coalesce_seconds
-        self._thread = NativeThread()
+        self._thread = NativeThread(lambda result: self.ref.tell(CommitEnded(result)))
         self._reading_thread = ThreadPool(1)
         self._journal = journal
         self._waiting: list[Publishing] = []
@@ -330,10 +330,6 @@ class PersistenceActor(Actor):
             if changes.body_bytes < MOST_BYTES_ENCODED_HERE:
                 changes.encode(ENTRIES_ENCODED_AT_ONCE)
             self._running = self._thread.spawn(_write, self._store, changes, any(self._committing_for))
-            self._listen_to(self._running)
-
-    def _listen_to(self, running: AsyncResult[Dropped]) -> None:
-        running.rawlink(lambda result: self.ref.tell(CommitEnded(result)))
 
     @receives(CommitEnded)
     def on_commit_ended(self, message: CommitEnded) -> None:
@@ -443,10 +439,9 @@ class PersistenceActor(Actor):
             self._reading = None
         self._read_next()
         running = self._running
-        if running is not None and running.ready():
-            self._end_commit(running)
-        elif running is not None:
-            self._listen_to(running)
+        if running is not None:
+            if running.ready():
+                self._end_commit(running)
         elif self._committing is not None:
             self._commit()
         else:

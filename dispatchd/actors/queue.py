@@ -83,7 +83,7 @@ class QueueActor(QueueContents):
         now = now_ms()
         if publishing.death and publishing.death != REJECTED:
             messages = [each for each in messages if not is_cycle(each, self._definition.name)]
-        self._drop_expired(now)
+        self._tidy(now)
         self._newcomers = []
         refused: list[Message] = []
         stored = self._take_in(messages, now, refused)
@@ -97,8 +97,7 @@ class QueueActor(QueueContents):
         self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits
         if self._rules.has_limit:
             self._drop_overflow(len(messages), transaction)
-        self._drop_expired(now)
-        self._watch_expiry()
+        self._tidy(now)
         self._pager.review(queue)
 
     def _accept(self, publishing: Publishing, stored: list[QueueEntry], refused: list[Message]) -> None:
@@ -229,15 +228,13 @@ class QueueActor(QueueContents):
     def on_drop_more(self, _message: DropMore) -> None:
         """There were more heads too many than fit one turn."""
         self._drop_overflow(0)
-        self._drop_expired(now_ms())
-        self._watch_expiry()
+        self._tidy(now_ms())
 
     @receives(ExpiryDue)
     def on_expiry_due(self, _message: ExpiryDue) -> None:
         """The head's time may be over."""
         self._expiry.rang()
-        self._drop_expired(now_ms())
-        self._watch_expiry()
+        self._tidy(now_ms())
 
     @receives(UseReview)
     def on_use_review(self, _message: UseReview) -> None:
@@ -253,8 +250,7 @@ class QueueActor(QueueContents):
         self._read_rules()
         self._use.begin(self._rules.expires)
         self._drop_overflow(0)
-        self._drop_expired(now_ms())
-        self._watch_expiry()
+        self._tidy(now_ms())
         self._pager.review(self._queue)
 
     # Methods
@@ -329,7 +325,7 @@ class QueueActor(QueueContents):
     def _get(self, request: Request, method: m.BasicGet) -> None:
         self._use.note_use()
         queue, now = self._queue, now_ms()
-        self._drop_expired(now)
+        self._tidy(now)
         if queue.next_expiry() <= now:  # the rest of what has expired has to go first
             self.answered([(self.ref, request)])
             return
@@ -339,7 +335,7 @@ class QueueActor(QueueContents):
             self.answered()
             self._pager.read_ahead(queue)
             return
-        self._drop_expired(now)
+        self._tidy(now)
         entry = self._taken
         told: Told = [(request.reply_to, Got(request, entry, len(queue)))]
         if entry is not None and method.no_ack:
@@ -349,7 +345,6 @@ class QueueActor(QueueContents):
         self._counts.count_get(entry is not None, no_ack=method.no_ack)
         self._mark_delivered()
         self._held_credit.release(queue)
-        self._watch_expiry()
 
     def _delete_if(self, request: Request, method: m.QueueDelete) -> None:
         if method.if_unused and self._queue.consumers:

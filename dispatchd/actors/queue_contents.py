@@ -199,8 +199,7 @@ class QueueContents(Inspectable):
         """Deliver what has not expired meanwhile."""
         now = now_ms()
         self._dispatch(now)
-        self._drop_expired(now)
-        self._watch_expiry()
+        self._tidy(now)
 
     def _get_again(self) -> None:
         """What had to be read first may be here now."""
@@ -238,6 +237,12 @@ class QueueContents(Inspectable):
             self.ref.tell(DropMore())
         elif self._sheds:
             self._sheds = self._queue.is_too_long()
+
+    def _tidy(self, now: int) -> None:
+        """Part with what has expired, see to it that the next is noticed, and have read what is needed soon."""
+        if not self._queue.is_calm():
+            self._drop_expired(now)
+            self._watch_expiry()
 
     def _drop_expired(self, now: int) -> None:
         expired = self._queue.drop_expired(now)

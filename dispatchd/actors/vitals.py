@@ -14,16 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 import gevent
 
 from dispatchd.actors.breath import in_turns
+from dispatchd.actors.windows import WINDOW_SECONDS, Window
 
 if TYPE_CHECKING:
     from dispatchd.actors.runtime import Actor, System
 
-WINDOW_SECONDS: Final = 30.0
 LOOK_SECONDS: Final = 2.0
-SLOW_NS: Final = 100_000_000
-"""A handler that takes longer, with all that it waits for, is listed as a slow one."""
-BUCKETS: Final = 48
-"""One for each power of two, up to a day and a half."""
 
 IDLE: Final = "idle"
 RUNNING: Final = "running"
@@ -34,46 +30,6 @@ QUARANTINED: Final = "quarantined"
 DEAD: Final = "dead"
 STATES: Final = (QUARANTINED, DEAD, RESTARTING, PAUSED, WAITING, RUNNING, IDLE)
 """The worst first."""
-
-
-class TypeFigures:
-    """What is known of one type of message in one window; times in nanoseconds."""
-
-    __slots__ = ("count", "failures", "longest", "time")
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.time = 0
-        self.longest = 0
-        self.failures = 0
-
-
-class Window:
-    """What an actor did in up to WINDOW_SECONDS. It takes 1.6 KiB, which many who did little have for a minute.
-
-    `waits` and `takes` count how long messages waited and handlers took, by the bits of nanoseconds. `peak` is the
-    mailbox's, set when the window is closed; `per_second` and `busy` (0 to 1) are those of the last look, and `seen` is
-    what the actor had handled then, and how long that took.
-    """
-
-    __slots__ = ("busy", "peak", "per_second", "seen", "takes", "types", "waits")
-
-    def __init__(self, actor: Actor) -> None:
-        self.waits = [0] * BUCKETS
-        self.takes = [0] * BUCKETS
-        self.types: dict[type, TypeFigures] = {}
-        self.peak = 0
-        self.per_second, self.busy = rates(actor)
-        self.seen = (actor.handled, actor.busy_ns)
-
-    def note_long(self, waited: int, took: int) -> None:
-        """Count times of any length."""
-        self.waits[min(waited.bit_length(), BUCKETS - 1)] += 1
-        self.takes[min(took.bit_length(), BUCKETS - 1)] += 1
-
-    def figures_of(self, message_type: type) -> TypeFigures:
-        """What is noted of messages of this type."""
-        return self.types.setdefault(message_type, TypeFigures())
 
 
 def look_at_vitals(system: System) -> None:
@@ -112,7 +68,7 @@ def turn(system: System) -> None:
         if actor.past is not None:
             actor.past.peak, inbox.peak = inbox.peak, len(inbox)
         elif actor.handling is not None:
-            actor.open_window()
+            actor.duty.open_window()
         else:
             del system.measured[actor.number]
 

@@ -14,7 +14,7 @@ import time
 import traceback
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import gevent
 from gevent import monkey
@@ -22,7 +22,10 @@ from gevent.hub import Hub
 from gevent.threadpool import ThreadPool
 
 from dispatchd.actors.holdups import HoldUp, Who
-from dispatchd.actors.runtime import Actor, System
+from dispatchd.actors.worker import Worker
+
+if TYPE_CHECKING:
+    from dispatchd.actors.runtime import Actor, System
 
 logger = logging.getLogger(__name__)
 
@@ -32,8 +35,8 @@ BLOCKED_SECONDS: Final = 0.1
 LONG_SECONDS: Final = 1.0
 """From then on it is a warning, given while it is still blocked."""
 
-ON_RECEIVE: Final = Actor.on_receive.__code__
-"""Where `self` is an actor and `message` what it handles."""
+SERVES: Final = Worker._run.__code__
+"""Where `self` is a worker, who serves an actor's duty."""
 
 _WAITS_FOR_EVENTS: Final = Hub.run.__code__
 
@@ -44,9 +47,9 @@ _get_ident: Final = monkey.get_original("threading", "get_ident")
 def handled_in(frame: FrameType | None) -> tuple[Actor, Any] | None:
     """The actor whose handler this stack is in, and the message; None if it is in none."""
     while frame is not None:
-        if frame.f_code is ON_RECEIVE:
-            found = frame.f_locals
-            return found["self"], found["message"]
+        if frame.f_code is SERVES:
+            duty = frame.f_locals["self"].served
+            return (duty.actor, duty.handling) if duty is not None else None
         frame = frame.f_back
     return None
 

@@ -48,6 +48,9 @@ _PRINTABLE: Final = re.compile(rb"[ !#-\[\]-~]+")  # what Erlang shows as a stri
 HIGHEST_TAG: Final = (1 << 62) - 1
 """Larger delivery tags, which nobody was given, are all taken for this one."""
 
+MOST_KEPT_FOR_PART: Final = 8
+"""Times its size may be kept in memory until the rest of a body has come."""
+
 # What a channel's next frame has to be.
 _METHOD: Final = 0
 _CONTENT_HEADER: Final = 1
@@ -95,7 +98,7 @@ class _Channel:
         self.expects: i64 = _METHOD
         self.message: Message | None = None
         self.missing: i64 = 0  # octets of the body still to come
-        self.parts: list[bytes] | None = None  # what came of a body in more than one frame
+        self.parts: list[bytes | memoryview] | None = None  # what came of a body in more than one frame
 
 
 class FrameParser:
@@ -324,12 +327,12 @@ class FrameParser:
         if channel.missing:
             if parts is None:
                 parts = channel.parts = []
-            parts.append(data[start:stop])
+            parts.append(_part(data, start, stop))
             return
         if parts is None:
             message.body = data[start:stop]
         else:
-            parts.append(data[start:stop])
+            parts.append(_part(data, start, stop))
             message.body = b"".join(parts)
             channel.parts = None
         self._complete(channel, message, inputs)
@@ -340,6 +343,13 @@ class FrameParser:
         target.cost += 1 + (i64(len(message.body)) >> 10)
         channel.message = None
         channel.expects = _METHOD
+
+
+def _part(data: bytes, start: i64, stop: i64) -> bytes | memoryview:
+    """A part of a body that is put together later; no copy if it is much of `data`, all of which it keeps then."""
+    if (stop - start) * MOST_KEPT_FOR_PART < len(data):
+        return data[start:stop]
+    return memoryview(data)[start:stop]
 
 
 def _input_of(channel: _Channel, inputs: list[ChannelInput]) -> ChannelInput:

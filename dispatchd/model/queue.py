@@ -272,6 +272,16 @@ class Queue:
     def _expiry_limit(self) -> i64:
         return DISPATCH_LIMIT if self.rules.dead_letter_exchange is None else DEAD_LETTER_LIMIT
 
+    def is_calm(self) -> bool:
+        """Whether no head expires, whenever that may be, and nothing is on disk only: mostly it is so."""
+        if self._expired:
+            return False
+        for line in self.lines:
+            head = line.head()
+            if len(line.paged) or (head is not None and head.expires_at != NEVER):
+                return False
+        return True
+
     def next_expiry(self) -> int:
         """When the next head expires, in ms; NEVER if none does."""
         next_at: i64 = NEVER

@@ -21,6 +21,7 @@ from dispatchd.actors.controls import ESSENTIAL, NotPossible, replayable
 from dispatchd.actors.failures import Failure
 from dispatchd.actors.runtime import Actor, System
 from dispatchd.actors.summaries import count, summary, weight
+from dispatchd.actors.windows import Window
 from dispatchd.web.answers import answer_json
 from dispatchd.web.encoding import json_list, plain
 from dispatchd.web.guard import Guard
@@ -42,7 +43,7 @@ MOST_FAILURES: Final = 200
 _BADNESS: Final = {state: number for number, state in enumerate(reversed(vitals.STATES))}
 
 
-def _percentile(counts: Callable[[list[vitals.Window]], list[int]], share: float) -> Callable[[Actor], float]:
+def _percentile(counts: Callable[[list[Window]], list[int]], share: float) -> Callable[[Actor], float]:
     return lambda actor: vitals.percentile(counts(vitals.windows_of(actor)), share)
 
 

@@ -16,7 +16,7 @@ from typing import Final
 
 from gevent import monkey
 
-from dispatchd.actors.watchdog import ON_RECEIVE
+from dispatchd.actors.watchdog import SERVES, handled_in
 
 SAMPLES_PER_SECOND: Final = 100
 DEEPEST: Final = 60
@@ -74,9 +74,8 @@ def stack_of(frame: FrameType, *, is_loop: bool) -> Stack:
     functions: list[str] = []
     each: FrameType | None = frame
     while each is not None and len(functions) < DEEPEST:
-        if each.f_code is ON_RECEIVE:
-            found = each.f_locals
-            actor, message = found["self"], found["message"]
+        if each.f_code is SERVES and (found := handled_in(each)) is not None:
+            actor, message = found
             whose = (f"{actor.kind}s", f"{actor.kind} {actor.name}", type(message).__name__)
             return (*whose, *reversed(functions))
         functions.append(_function(each))

@@ -17,14 +17,17 @@ from typing import Any, NamedTuple
 
 import dispatchd.actors
 from dispatchd.actors import runtime
+from dispatchd.actors.mailbox import Mailbox
 from dispatchd.actors.runtime import Actor, Ref
 
 FOLDER = Path(dispatchd.actors.__file__).parent
-NO_STEPS = frozenset({"runtime.py", "turns.py", "mailbox.py", "failures.py", "messages.py"})
+NO_STEPS = frozenset({"runtime.py", "duty.py", "turns.py", "mailbox.py", "failures.py", "messages.py"})
 """What carries the others: that it does not fail is what the rest relies on."""
 TELLING = frozenset({"tell_all", "self.answered", "self.end"})
 TELLING_CODE: frozenset[CodeType] = frozenset(
-    {Ref.tell.__code__, runtime.tell_all.__code__, Actor.answered.__code__, Actor.end.__code__}
+    told.__code__
+    for told in (Ref.tell, runtime.tell_all, Actor.answered, Actor.end, Mailbox.tell)
+    if hasattr(told, "__code__")  # else it is compiled
 )
 
 
@@ -171,11 +174,11 @@ class Fault:
 
 @contextmanager
 def _wrapped(among: list[type[Actor]], wrap: Callable[[type[Actor], type, Callable[..., Any]], Any]) -> Iterator[None]:
-    originals = {kind: kind._handlers for kind in among}
+    originals = {kind: dict(kind._handlers) for kind in among}
     for kind, handlers in originals.items():
-        kind._handlers = {message: wrap(kind, message, handler) for message, handler in handlers.items()}
+        kind._handlers.update({message: wrap(kind, message, handler) for message, handler in handlers.items()})
     try:
         yield
     finally:
         for kind, handlers in originals.items():
-            kind._handlers = handlers
+            kind._handlers.update(handlers)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import gevent
@@ -9,23 +10,27 @@ from pykka._envelope import Envelope
 
 from dispatchd.actors import mailbox as mailbox_module
 from dispatchd.actors.mailbox import Mailbox
-from dispatchd.actors.turns import Turns
+from dispatchd.actors.turns import Turns, TurnTaker
 
 
-class Receiver:
+class Receiver(TurnTaker):
     """Takes everything out of its mailbox that comes, and keeps it."""
 
-    title = "receiver"
+    @property
+    def title(self) -> str:
+        return "receiver"
 
     def __init__(self) -> None:
+        super().__init__()
         self.got: list[Any] = []
         self.mailbox = Mailbox(self, Turns())
         self.mailbox.begin()
 
-    def take_turn(self) -> None:
+    def take_turn(self) -> int:
         while self.mailbox.waiting and self.mailbox.lets_through():
             self.got.append(self.mailbox.waiting.popleft()[1])
         self.mailbox.turn_ended()
+        return time.perf_counter_ns()
 
     def take(self) -> list[Any]:
         """What came since the last call, when all that can come has come."""
@@ -163,7 +168,9 @@ def test_what_is_added_first_passes_others_and_a_closed_gate(mailbox: Mailbox, r
 
 
 def test_before_the_owner_begins_nothing_is_got() -> None:
-    mailbox = Mailbox(receiver := Receiver.__new__(Receiver), Turns())
+    receiver = Receiver.__new__(Receiver)
+    TurnTaker.__init__(receiver)
+    mailbox = Mailbox(receiver, Turns())
     receiver.got, receiver.mailbox = [], mailbox
     fill(mailbox, 1)
     assert receiver.take() == []

@@ -68,6 +68,15 @@ def test_what_is_raised_is_told_and_the_next_call_is_made(
     assert told == [OddError]
 
 
+def test_who_made_the_thread_is_told_of_each_result() -> None:
+    told: list[tuple[bool, Any]] = []
+    thread = NativeThread(lambda result: told.append((result.ready(), result.value)))
+    thread.spawn(int, "7")
+    thread.spawn(int, "8").get(timeout=SECONDS)
+    assert told == [(True, 7), (True, 8)]
+    thread.end()
+
+
 def test_what_was_spawned_before_the_end_is_done() -> None:
     thread = NativeThread()
     results = [thread.spawn(abs, -number) for number in range(5)]

@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp import commands as spec
 
-from dispatchd.actors import ages as ages_module
 from dispatchd.actors import operations
 from dispatchd.actors.ages import MOST_MARKS, RESOLUTION, Ages
 from dispatchd.actors.desk import Desk
@@ -371,14 +370,13 @@ def test_ages_are_nearly_right(steps: list[tuple[float, int]]) -> None:
     assert ages.age(number + 1, now) is None
 
 
-def test_old_marks_are_thinned_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ages_module, "MOST_MARKS", 8)
+def test_old_marks_are_thinned_out() -> None:
     ages = Ages()
-    for second in range(1, 40):
+    for second in range(1, 400):
         ages.note(second * 10, float(second))
-    assert len(ages._times) <= 8
-    assert ages.age(390, 40.0) == 1
-    assert ages.age(380, 40.0) == 2
-    oldest = ages.age(1, 40.0)
+    assert len(ages._times) <= MOST_MARKS
+    assert ages.age(3990, 400.0) == 1
+    assert ages.age(3980, 400.0) == 2
+    oldest = ages.age(1, 400.0)
     assert oldest is not None
-    assert 38 <= oldest <= 39
+    assert 395 <= oldest <= 399

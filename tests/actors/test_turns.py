@@ -12,19 +12,23 @@ import pytest
 from actors.harness import wait_until
 from gevent.event import Event
 
-from dispatchd.actors.turns import SLICE_SECONDS, Turns
+from dispatchd.actors.turns import SHORT_NS, SHORT_ONES_FIRST, SLICE_NS, Turns, TurnTaker
 
 
-class Taker:
+class Taker(TurnTaker):
     """Does what it is told when it has a turn."""
 
-    title = "taker"
+    @property
+    def title(self) -> str:
+        return "taker"
 
     def __init__(self, act: Callable[[], object]) -> None:
+        super().__init__()
         self._act = act
 
-    def take_turn(self) -> None:
+    def take_turn(self) -> int:
         self._act()
+        return time.perf_counter_ns()
 
 
 @pytest.fixture
@@ -93,7 +97,7 @@ def test_sockets_and_timers_are_not_kept_waiting(turns: Turns) -> None:
     done: list[int] = []
 
     def work() -> None:
-        until = time.monotonic() + SLICE_SECONDS / 5
+        until = time.monotonic() + SLICE_NS / 5e9
         while time.monotonic() < until:
             pass
         done.append(1)
@@ -106,6 +110,28 @@ def test_sockets_and_timers_are_not_kept_waiting(turns: Turns) -> None:
     timer.join(timeout=10)
     assert timer.dead
     assert done
+
+
+def test_who_has_little_to_do_goes_before_who_has_much_but_not_for_ever(turns: Turns) -> None:
+    had: list[str] = []
+
+    def work() -> None:
+        until = time.perf_counter_ns() + 2 * SHORT_NS
+        while time.perf_counter_ns() < until:
+            pass
+        had.append("much")
+
+    much = Taker(work)
+    turns.add(much)
+    wait_until(lambda: had)
+    assert not much.is_short
+    had.clear()
+    turns.add(much)
+    for _ in range(2 * SHORT_ONES_FIRST):
+        turns.add(Taker(lambda: had.append("little")))
+    assert len(turns) == 2 * SHORT_ONES_FIRST + 1
+    wait_until(lambda: len(had) == 2 * SHORT_ONES_FIRST + 1)
+    assert had.index("much") == SHORT_ONES_FIRST
 
 
 def test_a_greenlet_that_is_killed_is_replaced(turns: Turns) -> None:

@@ -70,7 +70,7 @@ def test_each_actor_is_there_by_name_with_its_stack() -> None:
     gevent.sleep(0)
     text = stacks()
     assert group_of("queue orders", text) == group_of("queue invoices", text)
-    assert "in take_turn" in group_of("queue orders", text)
+    assert "in on_restart" in group_of("queue orders", text)
     assert "in stuck_here" in group_of("stuck one", text)
     event.set()
     stuck.join(timeout=10)
