@@ -20,6 +20,8 @@ PROMETHEUS := /usr/bin/promtool
 NAGIOS   := /usr/bin/check_rabbitmq_overview
 BUILDAH  := /usr/bin/buildah
 SHOTS    := build/screenshots
+# Tests through real sockets and in a real browser, about half of the time that all tests take.
+OUTSIDE  := tests/broker tests/browser tests/compat tests/image
 # RUNLEVEL keeps Debian from starting the broker that it installs: tests and benchmarks start one of their own.
 DEBIAN   := command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || sudo -n true; } && \
 	$$([ "$$(id -u)" = 0 ] || echo sudo -n) sh -c 'apt-get update -qq && \
@@ -31,7 +33,7 @@ LOCK     := $(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashe
 LOCKED   := $(VENV)/locked
 RELEASE  := $(VENV)/release-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: run test soak test-compat test-image check bench lock sbom clean
+.PHONY: run test test-from-outside test-from-inside soak test-compat test-image check bench lock sbom clean
 
 run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in ARGS="--log-level debug"
 	@exec $(BIN)/dispatchd --persist-dir ./data $(ARGS)
@@ -39,8 +41,15 @@ run: $(INSTALLED)  ## Start the broker with its data in ./data; more options in 
 test: $(INSTALLED) $(TOOLS)  ## Run all tests on the compiled package, the unit tests interpreted too; pictures in build/screenshots
 	-@$(MAKE) --no-print-directory --keep-going $(CHROMIUM) $(PROMETHEUS) $(NAGIOS)
 	@mkdir -p $(SHOTS)
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=line --keep-going test-from-outside test-from-inside
+
+# One processor each: together they take half as long.
+test-from-outside:
+	DISPATCHD_SCREENSHOTS=$(abspath $(SHOTS)) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests $(OUTSIDE)
+
+test-from-inside:
 	$(BIN)/pytest tests/unit
-	DISPATCHD_SCREENSHOTS=$(abspath $(SHOTS)) PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests
+	PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests $(addprefix --ignore=,$(OUTSIDE))
 
 soak: $(INSTALLED) $(TOOLS)  ## The long form of tests by chance, of crashes and of loads, and a soak of DISPATCHD_SOAK_MINUTES (30)
 	DISPATCHD_SOAK=1 PYTHONSAFEPATH=1 $(BIN)/pytest -o pythonpath=tests tests/crash tests/fuzz tests/load tests/broker/test_faults.py

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol
 
@@ -65,6 +66,19 @@ class Probes:
             return answer_text("ok")
         bottle.response.status = 503
         return answer_text("not ready")
+
+
+@contextmanager
+def all_at_once(router: Any) -> Iterator[None]:
+    """Have Bottle make the expressions that find an address when all are known.
+
+    It makes those of one method anew with each address: of 140 that took a tenth of the broker's start.
+    """
+    router._compile = lambda _method: None
+    yield
+    del router._compile
+    for method in router.dyna_routes:
+        router._compile(method)
 
 
 def answer_error(error: Any) -> str:
@@ -138,6 +152,7 @@ def make_app(
         Probes(is_ready), events, Overview(system, overview, meter, events), lists, Members(system, lists),
         Bindings(system), Management(system, overview), Absent(system), *sections,
     ]  # fmt: skip
-    for section in all_sections:
-        section.route(app)
+    with all_at_once(app.router):
+        for section in all_sections:
+            section.route(app)
     return app

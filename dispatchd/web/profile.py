@@ -30,6 +30,8 @@ IDLE_CODE: Final = frozenset(
     }
 )
 """Where threads are that wait for something to do: file and function of the innermost frame."""
+CARRIES: Final = ("turns.", "duty.")
+"""What is between a worker and a handler, and has frames where it is not compiled."""
 
 _sleep: Final = monkey.get_original("time", "sleep")
 _get_ident: Final = monkey.get_original("threading", "get_ident")
@@ -76,6 +78,8 @@ def stack_of(frame: FrameType, *, is_loop: bool) -> Stack:
     while each is not None and len(functions) < DEEPEST:
         if each.f_code is SERVES and (found := handled_in(each)) is not None:
             actor, message = found
+            while functions and functions[-1].startswith(CARRIES):
+                functions.pop()
             whose = (f"{actor.kind}s", f"{actor.kind} {actor.name}", type(message).__name__)
             return (*whose, *reversed(functions))
         functions.append(_function(each))

@@ -9,12 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import gevent
-from actors.harness import FRAME_MAX, FakeTransport, Reader, World, published
+from actors.harness import FRAME_MAX, WAIT_SECONDS, FakeTransport, Reader, World, published
 from pamqp import commands as spec
 
 from dispatchd.actors.messages import Arrived, Connect, Disconnected
 
-WAIT_SECONDS = 5
 INTERNAL_ERROR = 541
 PRECONDITION_FAILED = 406
 """A transaction of which a part was refused."""

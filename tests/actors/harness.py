@@ -34,7 +34,7 @@ from dispatchd.model.users import ADMINISTRATOR, User, Users
 from dispatchd.store.interface import Store
 from dispatchd.store.memory_store import MemoryStore
 
-WAIT_SECONDS = 10
+WAIT_SECONDS = 20
 FRAME_MAX = 131072
 
 Frame = TypeVar("Frame")

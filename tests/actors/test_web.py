@@ -278,7 +278,7 @@ def test_a_late_actor_does_not_hold_up_the_others(system: System, admin: AdminSe
     with stuck(*late):
         began = time.monotonic()
         *rows, prompt = ask(admin, "/api/queues").json
-        assert 0.2 < time.monotonic() - began < 1.0
+        assert 0.2 < time.monotonic() - began < 3  # for one after the other it would be five
     assert "late" not in prompt
     assert prompt["messages_ready"] == 1
     assert len(rows) == 20

@@ -13,7 +13,7 @@ from gevent.event import Event
 
 READY = re.compile(r"is ready: AMQP on port (\d+), admin on (\d+), debug on (\d+)")
 TROUBLE = re.compile(r" (WARNING|ERROR|CRITICAL) |^Traceback")
-START_SECONDS = 20
+START_SECONDS = 40
 
 
 class BrokerProcess:

@@ -124,7 +124,9 @@ def test_a_trace(broker: BrokerProcess) -> None:
 def test_watching_until_it_is_enough(broker: BrokerProcess) -> None:
     command = [sys.executable, "-m", "dispatchd", "actors", "--watch", "0.2", "--sort", "busy", "--kind", "queue",
                "--url", f"http://{broker.host}:{broker.admin_port}"]  # fmt: skip
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)  # jobs that a shell has put into the background ignore it
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+    signal.signal(signal.SIGINT, before)
     assert process.stdout is not None
     headings = 0
     while headings < 3:

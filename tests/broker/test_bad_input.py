@@ -10,11 +10,12 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
+from actors.harness import wait_until
 from broker.raw import HEADER, PLAIN, RawClient
 from fuzz.innocent import Innocent
 from pamqp import commands as spec
@@ -82,12 +83,6 @@ def kinds(server: Server) -> dict[str, int]:
     for actor in server.system.actors.values():
         counts[actor.kind] = counts.get(actor.kind, 0) + 1
     return counts
-
-
-def wait_until(condition: Callable[[], bool], describe: Callable[[], str]) -> None:
-    with gevent.Timeout(8, AssertionError(describe())):
-        while not condition():
-            gevent.sleep(0.01)
 
 
 @pytest.fixture

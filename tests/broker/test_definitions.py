@@ -108,7 +108,8 @@ def check(broker: BrokerProcess) -> None:
     channel.basic_publish("amq.headers", "", b"", pika.BasicProperties(headers={"n": 1}), mandatory=True)
     channel.queue_purge("q1")
     channel.queue_declare("amq.gen-x", passive=True)
-    connect(broker, vhost="v")
+    channel.connection.close()
+    connect(broker, vhost="v").connection.close()
     assert api(broker, "GET", "vhost-limits", user="ann") == (200, [{"vhost": "v", "value": {"max-queues": 100}}])
     assert api(broker, "GET", "users/ann", user="ann")[1]["limits"] == {"max-channels": 9}
     assert [row["name"] for row in api(broker, "GET", "operator-policies", user="ann")[1]] == ["opol"]

@@ -275,6 +275,7 @@ def test_it_outlives_a_restart(own_broker: BrokerProcess, connect: Connect) -> N
         channel.basic_publish("x", "a.b", b"%d" % delay, persistent(headers={"x-delay": delay}))
     wait_until(channel, lambda: depth(channel, "q") == 2)
     channel.basic_publish("x", "a.b", b"3", persistent(headers={"x-delay": 100}))
+    channel.connection.close()
     own_broker.stop()
     time.sleep(0.1)  # so that it becomes due while the broker is down
     own_broker.start()

@@ -312,6 +312,7 @@ def test_a_hash_exchange_outlives_a_restart(own_broker: BrokerProcess, connect: 
     for name in "abcd":
         channel.queue_declare(name, durable=True)
         channel.queue_bind(name, "x", "1")
+    channel.connection.close()
     own_broker.stop()
     own_broker.start()
     channel = connect(own_broker).channel()
@@ -348,6 +349,7 @@ def test_the_keys_hash_chooses_among_the_bindings(own_broker: BrokerProcess, con
     before = taken()
     assert sum(len(bodies) for bodies in before) == 200
     assert min(len(bodies) for bodies in before) > 30
+    channel.connection.close()
     own_broker.stop()
     own_broker.start()
     channel = connect(own_broker).channel()

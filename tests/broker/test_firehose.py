@@ -127,6 +127,7 @@ def test_the_command_line_names_the_vhost(own_broker: BrokerProcess) -> None:
 
 
 def test_it_survives_a_restart(own_broker: BrokerProcess, channel: BlockingChannel) -> None:
+    channel.connection.close()
     own_broker.stop()
     own_broker.start()
     assert tracing(own_broker) is True

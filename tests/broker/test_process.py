@@ -134,6 +134,7 @@ def test_the_log_may_be_json_and_has_no_bodies_and_no_passwords(tmp_path: Path, 
         assert channel.basic_get("q")[2] == b"the-secret-body"
         with pytest.raises(ProbableAuthenticationError):
             connect(broker, credentials=PlainCredentials("guest", "the-secret-password"))
+        channel.connection.close()
     finally:
         broker.stop()
     lines = [json.loads(line) for line in broker.log]
@@ -152,9 +153,9 @@ def test_rabbitmqs_variables_say_whom_and_what_a_new_broker_has(
     broker = BrokerProcess(tmp_path / "data")
     for _ in range(2):
         broker.start()
-        connect(broker, credentials=PlainCredentials("alice", "s3cret"), virtual_host="shop").channel().queue_declare(
-            "q", durable=True
-        )
+        connection = connect(broker, credentials=PlainCredentials("alice", "s3cret"), virtual_host="shop")
+        connection.channel().queue_declare("q", durable=True)
+        connection.close()
         with pytest.raises(ProbableAuthenticationError):
             connect(broker, virtual_host="shop")
         assert (

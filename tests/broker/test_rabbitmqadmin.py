@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import signal
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -59,10 +60,13 @@ def theirs(managed: BrokerProcess, monkeypatch: pytest.MonkeyPatch) -> Run:
         argv = [THEIRS, "--host", managed.host, "--port", str(managed.admin_port), *words]
         with monkeypatch.context() as patch, redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()):
             patch.setattr(sys, "argv", argv)
+            before = signal.getsignal(signal.SIGPIPE)
             try:
                 exec(code, {"__name__": "__main__"})
             except SystemExit as end:
                 return int(end.code or 0), out.getvalue()
+            finally:
+                signal.signal(signal.SIGPIPE, before)  # it has a lost connection end the process
         return 0, out.getvalue()
 
     return call

@@ -412,8 +412,10 @@ def test_the_command_line(
         broker.start()
     assert api(broker, "GET", "whoami", None, "ann", "secret")[0] == 200
     assert api(broker, "GET", "users/ann")[1]["limits"] == {"max-channels": 7}
+    channel = connect(broker, "ann", "secret")
     with channel_error(403, REFUSED.format("queue 'q'")):
-        connect(broker, "ann", "secret").queue_declare("q")
+        channel.queue_declare("q")
+    channel.connection.close()
     if offline:
         broker.stop()
     for words in (("topic-permission", "clear", "ann"), ("permission", "clear", "ann"), ("user", "delete", "ann")):

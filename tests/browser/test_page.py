@@ -292,7 +292,7 @@ def test_delete_several_queues(broker: BrokerProcess, open_page: Open, connect: 
     page.get_by_label("Type the name").fill("2 queues")
     press(page, "Delete")
     toast(page, "2 deleted")
-    page.get_by_text("1 of").wait_for()
+    expect_text(page.get_by_role("status"), "^1 of ")
     row_of(page, "bulk 3").wait_for()
 
 

@@ -7,7 +7,9 @@ import mmap
 import shutil
 import struct
 import subprocess
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -15,18 +17,26 @@ _FAULTS = struct.Struct("<iiii")
 WRITES, SYNCS, LAST_WRITES, LOG_WRITES = 1, 2, 4, 8
 
 
+@cache
+def _compiled() -> bytes:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("there is no C compiler for tests/crash/disk.c")
+    with TemporaryDirectory() as folder:
+        library = Path(folder, "disk.so")
+        source = Path(__file__).with_name("disk.c")
+        options = ("-std=gnu11", "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl", "-lpthread")
+        subprocess.run((compiler, *options), check=True, timeout=60)
+        return library.read_bytes()
+
+
 class Shim:
     """`within` is the command that runs another one on this disk."""
 
     def __init__(self, directory: Path, root: Path) -> None:
         """Skips the test where there is no C compiler. `directory` gets what the shim needs, `root` is watched."""
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            pytest.skip("there is no C compiler for tests/crash/disk.c")
         library = directory / "disk.so"
-        source = Path(__file__).with_name("disk.c")
-        options = ("-std=gnu11", "-O1", "-shared", "-fPIC", "-o", str(library), str(source), "-ldl", "-lpthread")
-        subprocess.run((compiler, *options), check=True, timeout=60)
+        library.write_bytes(_compiled())
         self.recording = directory / "recording"
         faults = directory / "faults"
         faults.write_bytes(bytes(_FAULTS.size))

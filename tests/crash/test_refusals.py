@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 from contextlib import suppress
@@ -30,9 +31,12 @@ def bodies(broker: DurableBroker) -> list[bytes]:
         connect.close_all()
 
 
-@pytest.fixture
-def data(broker: DurableBroker, connect: Connect) -> Path:
-    """The file of a stopped broker with some messages."""
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stopped broker with some messages."""
+    broker = DurableBroker(tmp_path_factory.mktemp("stored") / "data")
+    broker.start()
+    connect = Connect(broker)
     channel = connect().channel()
     channel.confirm_delivery()
     channel.queue_declare("kept", durable=True)
@@ -40,8 +44,15 @@ def data(broker: DurableBroker, connect: Connect) -> Path:
     channel.queue_bind("kept", "events", "#")
     for body in BODIES:
         channel.basic_publish("events", "key", body, pika.BasicProperties(delivery_mode=2))
+    connect.close_all()
     assert broker.end(signal.SIGTERM) == 0
-    return broker.persist_dir / "data.mdb"
+    return broker.persist_dir
+
+
+@pytest.fixture
+def data(stored: Path, tmp_path: Path) -> Path:
+    """The file of a copy of that folder."""
+    return Path(shutil.copytree(stored, tmp_path / "data"), "data.mdb")
 
 
 def refused(data: Path) -> str:

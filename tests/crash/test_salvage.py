@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,12 @@ from crash.conftest import Connect
 from crash.durable_broker import DurableBroker, refusal
 
 
-@pytest.fixture
-def data(broker: DurableBroker, connect: Connect) -> Path:
-    """The file of a stopped broker with three queues, which all got ten messages of their own, and one together."""
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stopped broker with three queues, which all got ten messages of their own, and one together."""
+    broker = DurableBroker(tmp_path_factory.mktemp("stored") / "data")
+    broker.start()
+    connect = Connect(broker)
     channel = connect().channel()
     channel.confirm_delivery()
     channel.exchange_declare("all", "fanout", durable=True)
@@ -25,15 +29,21 @@ def data(broker: DurableBroker, connect: Connect) -> Path:
         for number in range(10):
             channel.basic_publish("", name, b"%d of %s" % (number, name.encode()), persistent())
     channel.basic_publish("all", "", b"of all", persistent())
-    assert broker.end(signal.SIGTERM) == 0
     connect.close_all()
+    assert broker.end(signal.SIGTERM) == 0
     subprocess.run(
         [sys.executable, "-m", "dispatchd", "store", "compact", "--persist-dir", str(broker.persist_dir)],
         check=True,
         timeout=20,
         capture_output=True,
     )
-    return broker.persist_dir / "data.mdb"
+    return broker.persist_dir
+
+
+@pytest.fixture
+def data(stored: Path, tmp_path: Path) -> Path:
+    """The file of a copy of that folder."""
+    return Path(shutil.copytree(stored, tmp_path / "data"), "data.mdb")
 
 
 def damage(data: Path, *found: bytes) -> bytes:
@@ -67,6 +77,7 @@ def test_what_is_damaged_is_told_and_everything_else_served(data: Path) -> None:
     channel = connect().channel()
     channel.confirm_delivery()
     channel.basic_publish("all", "", b"more", persistent())
+    connect.close_all()
     assert broker.end(signal.SIGTERM) == 0
     lost = [line.partition("lost: ")[2] for line in broker.log if "lost: " in line]
     assert ", ".join(lost) == told

@@ -92,10 +92,12 @@ def test_a_running_broker_keeps_its_data_to_itself(broker: DurableBroker, connec
         assert refused.returncode == 1
         assert "in use by another broker" in refused.stderr
     channel.basic_publish("", "q", b"2", persistent())
+    connect.close_all()
     assert broker.end(signal.SIGTERM) == 0
     assert store(broker, "compact").returncode == 0
     broker.start()
     assert depth(connect().channel(), "q") == 2
+    connect.close_all()
     assert broker.end(signal.SIGTERM) == 0
     assert store(broker, "restore", str(tmp_path / "backup"), "--force").returncode == 0
     broker.start()

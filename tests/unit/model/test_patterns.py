@@ -83,9 +83,9 @@ def test_what_can_not_be_used_is_refused(text: str) -> None:
 @pytest.mark.parametrize("text", ["(a+)+$", "(a|a)*$", "(.*)*x", f"(a?){{20}}a{{{LARGEST_PROGRAM // 40}}}"])
 def test_no_name_takes_long(text: str) -> None:
     pattern = Pattern(text)
-    begun = time.perf_counter()
+    begun = time.thread_time()
     pattern.matches("a" * 254 + "!")
-    assert time.perf_counter() - begun < 0.1  # others take years
+    assert time.thread_time() - begun < 0.1  # others take years
 
 
 @given(st.text(max_size=20), st.text(max_size=20))

@@ -110,9 +110,9 @@ def test_many_hashes_against_a_long_key_take_no_time() -> None:
     for number in range(1, 40):
         bind(table, queue(str(number)), ".".join(["#.a"] * number) + ".#")
     bind(table, queue("never"), ".".join(["#.a"] * 60) + ".b")
-    started = time.monotonic()
+    started = time.thread_time()
     assert len(table.match(message(".".join(["a"] * 127)))) == 39
-    assert time.monotonic() - started < 1, "the naive search would need years"
+    assert time.thread_time() - started < 1, "the naive search would need years"
 
 
 def test_the_cache_of_results_is_bounded() -> None:

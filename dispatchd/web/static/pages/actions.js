@@ -181,7 +181,6 @@ export function deleteExchange(vhost, name) {
 }
 
 export async function pauseOrResume(row) {
-  if (!row) return;
   if (row.actor_state !== "paused") {
     pauseActor({ ...row, kind: "queue" });
     return;

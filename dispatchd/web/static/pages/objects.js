@@ -188,7 +188,7 @@ export function exchangePage({ live, signal, names: [vhost, name] }) {
 export function queuePage({ live, signal, names: [vhost, name] }) {
   const messages = element("div");
   const unacked = element("div");
-  const pause = button("Pause…", () => actions.pauseOrResume(page.row), { className: "pause" });
+  const pause = button("Pause…", () => actions.pauseOrResume(page.row), { className: "pause", disabled: true });
   const page = new ObjectPage({
     live,
     signal,
@@ -254,6 +254,7 @@ export function queuePage({ live, signal, names: [vhost, name] }) {
   page.update = (row) => {
     update(row);
     pause.textContent = row.actor_state === "paused" ? "Resume" : "Pause…";
+    pause.disabled = false;
   };
   keepUnacked(vhost, name, unacked, signal);
   return page;
