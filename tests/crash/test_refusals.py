@@ -77,11 +77,15 @@ def test_a_file_of_something_else(data: Path) -> None:
 
 
 @pytest.mark.parametrize("octets", [b"", b"not a lock at all. " * 500, b"\xff" * 8192])
-def test_a_damaged_lock_file_loses_nothing(data: Path, broker: DurableBroker, octets: bytes) -> None:
+def test_a_damaged_lock_file_loses_nothing(data: Path, octets: bytes) -> None:
     """It has nothing that outlives the process."""
     data.with_name("lock.mdb").write_bytes(octets)
+    broker = DurableBroker(data.parent)
     broker.start()
-    assert bodies(broker) == BODIES
+    try:
+        assert bodies(broker) == BODIES
+    finally:
+        broker.kill()
 
 
 def test_pages_overwritten(data: Path) -> None:
