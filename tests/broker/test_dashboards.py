@@ -32,6 +32,9 @@ VARIABLES = {"$instance": ".*", "$__rate_interval": "3s", "$__interval": "3s"}
 NONE_YET = re.compile(r"^resets")
 """Of what only is there when something has happened."""
 
+STARTED = re.compile(r'msg="Listening on" address=(\S+).* msg="Server is ready', re.DOTALL)
+"""What Prometheus logs. Between the two it answers everything with 503."""
+
 needs_prometheus = pytest.mark.skipif(not (PROMETHEUS and PROMTOOL), reason="Debian's prometheus is missing")
 
 
@@ -186,7 +189,7 @@ def prometheus(target: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         )  # fmt: skip
     try:
         end = time.monotonic() + SECONDS
-        while not (found := re.search(r'msg="Listening on" address=(\S+)', log.read_text())):
+        while not (found := STARTED.search(log.read_text())):
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < end, log.read_text()
             time.sleep(0.05)
