@@ -4,7 +4,10 @@ monkey.patch_all()  # the broker's actors run inside the test process
 
 import os
 from pathlib import Path
+from typing import Any
 
+import pytest
+from broker.process import BrokerProcess
 from hypothesis import settings
 
 import dispatchd
@@ -21,3 +24,14 @@ settings.load_profile("dispatchd")
 
 def pytest_report_header() -> str:
     return f"dispatchd: {'compiled' if dispatchd.is_compiled() else 'pure'}, from {PACKAGE_FOLDER}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A test that fails shows what its brokers logged last."""
+    report = yield
+    if report.failed:
+        for name, found in getattr(item, "funcargs", {}).items():
+            if isinstance(found, BrokerProcess):
+                report.sections.append((f"log of {name}", "\n".join(found.log[-60:])))
+    return report

@@ -507,31 +507,18 @@ class ConnectionActor(Inspectable):
             "peer_port": transport.peer[1],
             "host": transport.local[0],
             "port": transport.local[1],
-            "user": self._user,
-            "vhost": self._session.vhost_name if self._session else None,
-            "state": self._shown_state(),
+            **self.figures(),
             "protocol": "AMQP 0-9-1",
             "client_properties": self._client_properties,
-            "user_provided_name": self._user_provided_name(),
-            "channels": len(self._channels),
             "channel_max": self._channel_max,
             "frame_max": self._frame_max,
             "timeout": self._heartbeat,
             "connected_at": round(self._connected_at * 1000),
-            "recv_oct": transport.received_bytes,
-            "recv_cnt": transport.reads,
-            "send_oct": transport.sent_bytes,
-            "send_cnt": transport.writes,
-            "send_pend": int(transport.outlet.unsent),
-            "auth_mechanism": self._mechanism,
-            **transport.facts,
-            "blocked_by_credit": transport.waits_for_credit,
         }
 
     def details(self) -> dict[str, Any]:
         """What the page of the connection shows beyond its row."""
         return {
-            "auth_mechanism": self._mechanism,
             "reason_to_block": self._reason_to_block or None,
             "unsent_bytes": int(self._transport.outlet.unsent),
             "channel_names": [channel.name for channel in self._channels.values()],

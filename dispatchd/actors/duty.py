@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from greenlet import getcurrent
 from pykka.messages import _ActorStop
 
+from dispatchd.actors.failures import REFUSED
 from dispatchd.actors.mailbox import Mailbox
 from dispatchd.actors.turns import Turns, TurnTaker
 from dispatchd.actors.windows import SLOW_NS, Window
@@ -23,7 +24,6 @@ LONGEST_TURN: Final = 16
 """Messages that an actor handles before it lets others have a turn, however many more wait for it."""
 
 HANDLED: Final = "handled"
-REFUSED: Final = "refused"
 FAILED: Final = "failed"
 
 

@@ -105,7 +105,7 @@ class Quarantine(ActorMessage):
 
 
 # --- The way of a message: socket, channel, exchange, queue, channel, socket. These are not frozen only because to make
-# one that is takes 0.6 µs, and else 0.15: at 2,000 messages a second that is 5 % of the time.
+# one that is takes 0.6 µs, and else 0.15, and a message that comes alone needs 13 of them.
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ class NativeThread:
     """Begins with the first call. Belongs to the loop of the thread that makes it."""
 
     def __init__(self, then: Callable[[AsyncResult[Any]], object] | None = None) -> None:
-        """`then` is called in the loop with each result that is set: 10 µs sooner than what is linked to the result."""
+        """`then` is called in the loop with each result at once; what is linked to one is called a round later."""
         self._then = then
         self._hub = get_hub()
         self._watcher = self._hub.loop.async_()

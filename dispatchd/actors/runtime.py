@@ -60,8 +60,6 @@ class Ref(pykka.ActorRef["Actor"]):
         self.name = actor.name
         self.number = actor.number
         self.mailbox = actor.actor_inbox
-        # As below, with one call less.
-        self.tell = self.mailbox.tell  # type: ignore[method-assign]
 
     def tell(self, message: ActorMessage) -> None:
         """Put a message into the actor's mailbox; if it has stopped, refuse the message to whoever waits for it."""

@@ -124,14 +124,3 @@ def queue(channel: BlockingChannel, fresh: Fresh) -> str:
     name = fresh("queue")
     channel.queue_declare(name)
     return name
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    report = yield
-    if report.failed:
-        fixtures = getattr(item, "funcargs", {})
-        for name in ("broker", "own_broker"):
-            if name in fixtures:
-                report.sections.append((f"log of {name}", "\n".join(fixtures[name].log[-60:])))
-    return report

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pika
 import pytest
@@ -48,12 +47,3 @@ def connect(broker: DurableBroker) -> Iterator[Connect]:
     connect = Connect(broker)
     yield connect
     connect.close_all()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    report = yield
-    broker = getattr(item, "funcargs", {}).get("broker")
-    if report.failed and broker is not None:
-        report.sections.append(("log of the broker", "\n".join(broker.log[-60:])))
-    return report

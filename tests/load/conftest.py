@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from crash.durable_broker import DurableBroker
@@ -31,12 +30,3 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @pytest.fixture
 def broker(start: Start) -> DurableBroker:
     return start()
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
-    report = yield
-    broker = getattr(item, "funcargs", {}).get("broker")
-    if report.failed and broker is not None:
-        report.sections.append(("log of the broker", "\n".join(broker.log[-60:])))
-    return report
