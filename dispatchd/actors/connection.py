@@ -145,7 +145,7 @@ class ConnectionActor(Inspectable):
             else:
                 batches.setdefault(arrived.channel, []).append(arrived)
         self._hand_out(batches)
-        if self._reason_to_block and any(arrived.published for arrived in message.inputs):
+        if self._reason_to_block and (self._transport.unfinished or any(each.published for each in message.inputs)):
             self._block()
         if message.failure is not None:
             self._close_with(message.failure)
@@ -273,8 +273,10 @@ class ConnectionActor(Inspectable):
 
     @receives(Block)
     def on_block(self, message: Block) -> None:
-        """Something runs short. Who only consumes is no part of that, and helps."""
+        """Something runs short. Who only consumes is no part of that, and helps; who is publishing is in the middle."""
         self._reason_to_block = message.reason
+        if self._transport.unfinished:
+            self._block()
 
     def _block(self) -> None:
         """The client publishes nevertheless: that was the last of it for now."""
@@ -521,6 +523,7 @@ class ConnectionActor(Inspectable):
         return {
             "reason_to_block": self._reason_to_block or None,
             "unsent_bytes": int(self._transport.outlet.unsent),
+            "unfinished_bytes": self._transport.unfinished,
             "channel_names": [channel.name for channel in self._channels.values()],
         }
 

@@ -110,7 +110,10 @@ class Quarantine(ActorMessage):
 
 @dataclass(slots=True)
 class Arrived(ActorMessage):
-    """Reader to connection, connection to channel: what one read brought, and the violation that ended it."""
+    """Reader to connection, connection to channel: what one read brought, and the violation that ended it.
+
+    A reader tells it without any inputs when the first part of a content has come.
+    """
 
     inputs: list[ChannelInput]
     failure: ConnectionException | None = None

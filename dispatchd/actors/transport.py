@@ -42,6 +42,11 @@ class Transport(Protocol):
         """Whether the socket isn't read because what it sent before is still on its way to queues."""
         ...
 
+    @property
+    def unfinished(self) -> int:
+        """Octets that have come of contents which are not complete. That there are some is told as what `Arrived`."""
+        ...
+
     def begin(self, connection: Ref) -> None:
         """Read for this connection from now on."""
         ...
@@ -59,7 +64,7 @@ class Transport(Protocol):
         ...
 
     def block(self) -> None:
-        """Read no more of what the peer sends; its silence is no sign of its end then."""
+        """Read no more of what the peer sends until it has ended its half; its silence is no sign of its end then."""
         ...
 
     def unblock(self) -> None:

@@ -48,8 +48,10 @@ _PRINTABLE: Final = re.compile(rb"[ !#-\[\]-~]+")  # what Erlang shows as a stri
 HIGHEST_TAG: Final = (1 << 62) - 1
 """Larger delivery tags, which nobody was given, are all taken for this one."""
 
-MOST_KEPT_FOR_PART: Final = 8
+MOST_KEPT_FOR_PART: Final = 5
 """Times its size may be kept in memory until the rest of a body has come."""
+SMALL_PART: Final = 1024
+"""Octets: smaller parts of a body are joined at once, because an object for each would take more than they do."""
 
 # What a channel's next frame has to be.
 _METHOD: Final = 0
@@ -89,7 +91,7 @@ class ChannelInput:
 class _Channel:
     """Where one channel is between the frames of a content; only one that is open may begin one."""
 
-    __slots__ = ("expects", "input", "is_open", "message", "missing", "number", "parts")
+    __slots__ = ("expects", "input", "is_open", "kept", "message", "missing", "number", "parts")
 
     def __init__(self, number: i64) -> None:
         self.number: i64 = number
@@ -98,6 +100,7 @@ class _Channel:
         self.expects: i64 = _METHOD
         self.message: Message | None = None
         self.missing: i64 = 0  # octets of the body still to come
+        self.kept: i64 = 0  # octets of the content that have come, while some are missing
         self.parts: list[bytes | memoryview] | None = None  # what came of a body in more than one frame
 
 
@@ -108,12 +111,14 @@ class FrameParser:
     `max_message_size` octets is refused, and never kept. Nor is any content for a channel that the peer has not opened:
     its basic.publish is a method like others, so that whoever hears of it can say so before a body comes, and the rest
     of its content is skipped. `failure` is set once the bytes stop making sense; nothing is parsed from then on.
+    `unfinished` is how many octets are kept of contents that are not complete, on all channels.
     """
 
     def __init__(self, frame_max: i64 = FRAME_MIN_SIZE, max_message_size: i64 = 16 * 1024 * 1024) -> None:
         self.frame_max: i64 = frame_max
         self.max_message_size: i64 = max_message_size
         self.failure: ConnectionException | None = None
+        self.unfinished: i64 = 0
         self._rest: BytesWriter = BytesWriter()  # the beginning of a frame, and
         self._missing: i64 = 0  # how many octets more there must be before parsing it makes sense
         self._channels: dict[i64, _Channel] = {}  # those that are open
@@ -132,6 +137,7 @@ class FrameParser:
         """Skip what comes for channels from now on, and forget what has come of contents: the connection is closing."""
         self._is_closing = True
         self._channels = {}
+        self.unfinished = 0
 
     def feed(self, data: bytes) -> list[ChannelInput]:
         """What `data` completes, in order per channel. After a protocol violation `failure` is set."""
@@ -148,6 +154,7 @@ class FrameParser:
         except ConnectionException as failure:
             self.failure = failure
             self._channels = {}
+            self.unfinished = 0
         for channel in touched:
             channel.input = None
             if not channel.is_open:
@@ -292,6 +299,8 @@ class FrameParser:
             message.header = header
             message.persistent = mode == PERSISTENT
             channel.missing = body_size
+            channel.kept = stop - start
+            self.unfinished += stop - start
             channel.expects = _CONTENT_BODY
         else:
             self._refuse(channel, body_size, inputs)
@@ -327,14 +336,17 @@ class FrameParser:
         if channel.missing:
             if parts is None:
                 parts = channel.parts = []
-            parts.append(_part(data, start, stop))
+            _add_part(parts, data, start, stop)
+            channel.kept += size
+            self.unfinished += size
             return
         if parts is None:
             message.body = data[start:stop]
         else:
-            parts.append(_part(data, start, stop))
+            parts.append(memoryview(data)[start:stop])
             message.body = b"".join(parts)
             channel.parts = None
+        self.unfinished -= channel.kept
         self._complete(channel, message, inputs)
 
     def _complete(self, channel: _Channel, message: Message, inputs: list[ChannelInput]) -> None:
@@ -345,11 +357,17 @@ class FrameParser:
         channel.expects = _METHOD
 
 
-def _part(data: bytes, start: i64, stop: i64) -> bytes | memoryview:
-    """A part of a body that is put together later; no copy if it is much of `data`, all of which it keeps then."""
-    if (stop - start) * MOST_KEPT_FOR_PART < len(data):
-        return data[start:stop]
-    return memoryview(data)[start:stop]
+def _add_part(parts: list[bytes | memoryview], data: bytes, start: i64, stop: i64) -> None:
+    """Keep a part of a body; without a copy if it is much of `data`, all of which is kept then."""
+    size: i64 = stop - start
+    if size >= SMALL_PART:
+        parts.append(data[start:stop] if size * MOST_KEPT_FOR_PART < len(data) else memoryview(data)[start:stop])
+        return
+    last = parts[-1] if parts else None
+    if isinstance(last, bytes) and len(last) < SMALL_PART:
+        parts[-1] = last + data[start:stop]
+    else:
+        parts.append(data[start:stop])
 
 
 def _input_of(channel: _Channel, inputs: list[ChannelInput]) -> ChannelInput:

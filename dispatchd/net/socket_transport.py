@@ -18,6 +18,7 @@ from dispatchd.actors.transport import Outlet
 from dispatchd.amqp.constants import PROTOCOL_HEADER
 from dispatchd.amqp.frame_parser import FrameParser
 from dispatchd.net.credit import Credit
+from dispatchd.net.hang_up import HangUp
 from dispatchd.net.heartbeat import Heartbeat
 
 if TYPE_CHECKING:
@@ -34,6 +35,11 @@ FEW_MESSAGES, MANY_MESSAGES = 16, 64
 MAILBOX_LIMIT = 64
 """Reads that may wait in a connection's mailbox; more means that its actor is paused or stuck."""
 MAILBOX_CHECK_SECONDS = 0.02
+LEAST_UNFINISHED = 64 << 20
+"""Octets of contents that are not complete, on all channels of a connection, which is read at full speed until it has
+more, or more than two messages of the largest size; then at the speed below. Nobody is refused for that: the alarm for
+memory, which comes within a second or two, ends it before it is much."""
+OCTETS_OF_SECOND = 32 << 20
 FLUSH_SECONDS = 2.0
 LARGE_PIECE = 2_048
 """Octets of the average piece from which on they are handed to the system one by one: to copy them together would cost
@@ -52,6 +58,7 @@ class SocketTransport:
         "_credit",
         "_deadline",
         "_ends_first",
+        "_hang_up",
         "_has_ended",
         "_header",
         "_heartbeat",
@@ -61,11 +68,13 @@ class SocketTransport:
         "_is_writing",
         "_look",
         "_loop",
+        "_most_unfinished",
         "_on_header",
         "_outgoing",
         "_parser",
         "_read_size",
         "_readable",
+        "_rest",
         "_sending",
         "_socket",
         "_writable",
@@ -89,6 +98,7 @@ class SocketTransport:
         self.writes = 0
         self._socket = sock
         self._parser = FrameParser(max_message_size=max_message_size)
+        self._most_unfinished = max(2 * max_message_size, LEAST_UNFINISHED)
         self._credit = Credit()
         self._read_size = READ_SIZES[0]
         self._outgoing: list[Piece] = []
@@ -109,6 +119,8 @@ class SocketTransport:
         self._writable = loop.io(sock.fileno(), WRITE)
         self._deadline = loop.timer(0)
         self._look: Any = None
+        self._rest: Any = None
+        self._hang_up: HangUp | None = None
 
     def greet(self, on_header: Callable[[], None], seconds: float) -> None:
         """Read the protocol header, and say when it has come: somebody has to `begin` then.
@@ -135,6 +147,11 @@ class SocketTransport:
     def waits_for_credit(self) -> bool:
         """Whether nothing is read until queues took what was read before."""
         return self._credit.is_exhausted
+
+    @property
+    def unfinished(self) -> int:
+        """Octets that have come of contents which are not complete."""
+        return int(self._parser.unfinished)
 
     def begin(self, connection: Ref) -> None:
         """Read for this connection from now on, and write what it sends."""
@@ -165,15 +182,23 @@ class SocketTransport:
             self._read_on()
 
     def block(self) -> None:
-        """Read no more, until it is unblocked or closed."""
+        """Read no more, until it is unblocked or closed, or all has come that will come."""
         if not self._is_closing:
             self._credit.block()
             self._read_no_more()
+            self._stop_waiting_for_end()
+            self._hang_up = HangUp(self._socket.fileno(), self.unblock)
 
     def unblock(self) -> None:
         """Read on."""
+        self._stop_waiting_for_end()
         self._credit.unblock()
         self._read_on()
+
+    def _stop_waiting_for_end(self) -> None:
+        if self._hang_up is not None:
+            self._hang_up.stop()
+            self._hang_up = None
 
     def tuned(self, frame_max: int, heartbeat: int) -> None:
         """Apply what was negotiated."""
@@ -236,7 +261,7 @@ class SocketTransport:
         if self.is_reading or self._has_ended or connection is None:
             return
         if not self._is_draining():
-            if not self._credit.is_available:
+            if self._rest is not None or not self._credit.is_available:
                 return
             if len(connection.mailbox) > MAILBOX_LIMIT:
                 self._look_again_later()
@@ -252,6 +277,16 @@ class SocketTransport:
 
     def _look_again(self) -> None:
         self._look = None
+        self._read_on()
+
+    def _read_slowly(self, octets: int) -> None:
+        """More and more is unfinished."""
+        self._read_no_more()
+        self._rest = self._loop.timer(octets / OCTETS_OF_SECOND)
+        self._rest.start(self._end_rest)
+
+    def _end_rest(self) -> None:
+        self._rest = None
         self._read_on()
 
     def _read_no_more(self) -> None:
@@ -284,19 +319,23 @@ class SocketTransport:
         assert connection is not None
         self.received_bytes += len(data)
         self.reads += 1
+        was_unfinished = parser.unfinished
         inputs = parser.feed(data)
+        unfinished = parser.unfinished
         messages = 0
         for arrived in inputs:
             messages += len(arrived.published)
             credit.take(arrived.cost)
-        if inputs or parser.failure is not None:
+        if inputs or parser.failure is not None or (unfinished and not was_unfinished):
             connection.tell(Arrived(inputs, parser.failure))
         least, most = READ_SIZES
         if messages > MANY_MESSAGES:
             self._read_size = least
         elif len(data) == self._read_size < most and messages < FEW_MESSAGES:
             self._read_size *= 2
-        if not credit.is_available or len(connection.mailbox) > MAILBOX_LIMIT:
+        if unfinished > self._most_unfinished and unfinished > was_unfinished:
+            self._read_slowly(len(data))
+        elif not credit.is_available or len(connection.mailbox) > MAILBOX_LIMIT:
             self._read_no_more()
             self._read_on()
 
@@ -393,6 +432,7 @@ class SocketTransport:
             return
         self._is_shut = self._is_closing = True
         self._credit.end()
+        self._stop_waiting_for_end()
         if self._heartbeat is not None:
             self._heartbeat.stop()
         for watcher in (self._readable, self._writable, self._deadline):

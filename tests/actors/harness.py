@@ -65,6 +65,7 @@ class FakeTransport:
         self.is_opened = False
         self.skips_channels = False
         self.agreed: tuple[int, int] | None = None
+        self.unfinished = 0
         self.connection: Ref | None = None
         self.sent = Event()
         self._data = b""

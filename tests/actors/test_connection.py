@@ -395,6 +395,26 @@ def test_every_alarm_waits_for_a_publish_of_its_own(rig: Rig) -> None:
     assert rig.transport.is_blocked
 
 
+def test_an_alarm_blocks_in_the_middle_of_a_content(rig: Rig) -> None:
+    blockable(rig)
+    rig.transport.unfinished = 1
+    rig.tell(Block("low on memory"))
+    assert rig.frames() == ["Connection.Blocked"]
+    assert rig.transport.is_blocked
+    rig.tell(Unblock())
+    assert rig.frames() == ["Connection.Unblocked"]
+
+
+def test_the_first_part_of_a_content_during_an_alarm_is_the_last_until_its_end(rig: Rig) -> None:
+    blockable(rig).tell(Block("low on memory"))
+    rig.tell(Arrived([]))
+    assert not rig.transport.is_blocked
+    rig.transport.unfinished = 1
+    rig.tell(Arrived([]))
+    assert rig.frames() == ["Connection.Blocked"]
+    assert rig.transport.is_blocked
+
+
 def test_who_can_not_be_told_is_blocked_all_the_same(rig: Rig) -> None:
     blockable(rig, announced=False).tell(Block("low on memory"))
     rig.read(1, *published(b"x"))

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.client import HTTPConnection
+from itertools import product
 
 import pika
+import psutil
 import pytest
 from actors.harness import wait_until
 from broker.clients import get_all, persistent
 from broker.process import BrokerProcess
+from broker.raw import RawClient
+from pamqp import commands as spec
+from pamqp.body import ContentBody
+from pamqp.header import ContentHeader
 from pika.adapters.blocking_connection import BlockingConnection
 from unit.store.batches import contents_of
 
@@ -102,3 +109,79 @@ def test_memory_that_runs_short_makes_publishers_wait(start_broker: Callable[...
     channel.basic_publish("", "q", b"1")
     wait_until(lambda: connection.process_data_events(0.01) or blocked)
     assert blocked == ["low on memory"]
+
+
+# Contents that are not complete
+
+MIB = 1 << 20
+PART = bytes(131_072 - 8)
+PARTS = 127
+
+
+def begin_contents(client: RawClient, channels: int) -> None:
+    """Publish on so many channels at once, a message of 16 MiB on each of them, up to its last part."""
+    for number in range(1, channels + 1):
+        client.open_channel(number)
+    for number in range(1, channels + 1):
+        client.send(spec.Basic.Publish(routing_key="q"), number)
+        client.send(ContentHeader(0, (PARTS + 1) * len(PART), spec.Basic.Properties()), number)
+    for _, number in product(range(PARTS), range(1, channels + 1)):
+        client.send(ContentBody(PART), number)
+
+
+def private(broker: BrokerProcess) -> int:
+    memory = psutil.Process(broker.pid).memory_info()
+    return int(memory.rss - memory.shared)
+
+
+def test_contents_that_nobody_completes_end_at_the_watermark(start_broker: Callable[..., BrokerProcess]) -> None:
+    """Of 1.3 GB which this client would have the broker keep, it keeps what the watermark lets it, and little more."""
+    watermark = 112 * MIB
+    broker = start_broker("--memory-high-watermark", str(watermark))
+    client = RawClient(broker.host, broker.port, timeout=1.5)
+    client.open(heartbeat=2, capabilities={"connection.blocked": True})
+    with pytest.raises(TimeoutError):  # it is not read any further
+        begin_contents(client, 80)
+    assert client.expect(spec.Connection.Blocked).reason == "low on memory"
+    print(f"{private(broker) / MIB:.0f} MiB with a watermark of {watermark / MIB:.0f} MiB")
+    assert private(broker) < watermark + 96 * MIB
+    client.close()
+    wait_until(lambda: any("the alarm (memory) is over" in line for line in broker.log))
+
+
+def test_who_hangs_up_while_it_is_blocked_is_heard(start_broker: Callable[..., BrokerProcess]) -> None:
+    broker = start_broker("--memory-high-watermark", "1MiB")
+    wait_until(lambda: any("alarm (memory)" in line for line in broker.log))
+    client = RawClient(broker.host, broker.port)
+    client.open(capabilities={"connection.blocked": True})
+    client.open_channel()
+    client.send(spec.Queue.Declare(queue="q"), 1)
+    client.expect(spec.Queue.DeclareOk)
+    client.send(spec.Basic.Publish(routing_key="q"), 1)
+    client.send(ContentHeader(0, 2, spec.Basic.Properties()), 1)
+    client.expect(spec.Connection.Blocked)
+    client.send(ContentBody(b"12"), 1)
+    client.close()
+    wait_until(lambda: any("closed in vhost '/'" in line for line in broker.log))
+    assert get_all(BlockingConnection(pika.ConnectionParameters(broker.host, broker.port)).channel(), "q") == [b"12"]
+
+
+def test_many_large_messages_at_once_take_their_time_and_arrive(start_broker: Callable[..., BrokerProcess]) -> None:
+    broker = start_broker()
+    client = RawClient(broker.host, broker.port, timeout=20)
+    client.open()
+    client.open_channel(9)
+    client.send(spec.Queue.Declare(queue="q"), 9)
+    client.expect(spec.Queue.DeclareOk)
+    began = time.monotonic()
+    begin_contents(client, 6)
+    for number in range(1, 7):
+        client.send(ContentBody(PART), number)
+        client.send(spec.Confirm.Select(), number)
+        client.expect(spec.Confirm.SelectOk)
+    took = time.monotonic() - began
+    print(f"96 MiB in {took:.2f} s")
+    assert took > 0.9  # 32 MiB a second beyond 64 MiB
+    client.send(spec.Queue.Declare(queue="q", passive=True), 9)
+    assert client.expect(spec.Queue.DeclareOk).message_count == 6
+    client.close()

@@ -425,3 +425,64 @@ def test_what_never_becomes_a_content_takes_no_memory() -> None:
     kept = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     assert kept < 10_000
+
+
+# What is not complete
+
+
+def test_it_counts_what_it_keeps_of_contents_that_are_not_complete() -> None:
+    parser = parser_of(10_000)
+    half = publish(b"x" * 5000, part=2500)
+    head = len(publish(b"x" * 5000, part=5000)) - 5008 - len(encode_method(1, BasicPublish("", "q"))) - 8
+    parser.feed(half[:-2508])
+    assert parser.unfinished == head + 2500
+    parser.feed(publish(b"y" * 5000, 2, part=2500)[:-2508] + publish(b"z" * 3000, 3) + publish(b"", 3))
+    assert parser.unfinished == 2 * (head + 2500)
+    assert [len(body) for body in bodies(parser.feed(half[-2508:]))] == [5000]
+    assert parser.unfinished == head + 2500
+    parser.feed(frame(3, 2, b"y" * 2500))
+    assert parser.unfinished == 0
+    parser.feed(announce(100))
+    assert parser.unfinished == head
+    parser.end_channels()
+    assert parser.unfinished == 0
+
+
+def test_nothing_of_a_connection_that_has_failed_counts() -> None:
+    parser = parser_of()
+    parser.feed(announce(100))
+    assert failure_of(frame(9, 0, b""), parser).code == 501
+    assert parser.unfinished == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 100, 1500])
+def test_parts_take_no_more_memory_than_they_have_octets(size: int) -> None:
+    parser = parser_of(max_message_size=1 << 30)
+    parts = frame(3, 1, bytes(size)) * 500
+    inputs = parser.feed(announce(200 * 500 * size + 1))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(199):
+            inputs += parser.feed(parts)
+        for at in range(0, len(parts) - 1, size + 8):  # each with a read of its own
+            inputs += parser.feed(parts[at : at + size + 8])
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 1.2 * int(parser.unfinished) + 20_000
+    assert inputs == []
+
+
+def test_a_part_keeps_no_more_than_five_times_its_size() -> None:
+    parser = parser_of(131_072)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        parser.feed(announce(10_000_000))
+        for _ in range(50):
+            parser.feed(frame(3, 1, bytes(20_000)) + HEARTBEAT_FRAME * 12_000)
+        after = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert after - before < 5 * parser.unfinished

@@ -85,6 +85,7 @@ export function connectionPage({ live, signal, names: [name] }) {
         ["received", bytes(row.recv_oct)],
         ["sent", bytes(row.send_oct)],
         ["waits to be sent", bytes(row.unsent_bytes)],
+        ["messages that are not complete", bytes(row.unfinished_bytes)],
         ["held back by publish credit", row.blocked_by_credit],
         ["blocked by an alarm", row.reason_to_block],
         ["its actor", actorLink(row)],
