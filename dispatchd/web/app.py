@@ -32,6 +32,8 @@ SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+METHODS = ("HEAD", "GET", "PUT", "POST", "DELETE", "OPTIONS")
+"""In the order in which RabbitMQ's `Allow` has them."""
 ERROR_NAMES = {
     401: "not_authorized", 403: "access_refused", 404: "not_found", 405: "method_not_allowed", 409: "conflict",
     503: "unavailable",
@@ -84,6 +86,13 @@ def all_at_once(router: Any) -> Iterator[None]:
 def answer_error(error: Any) -> str:
     """Say in JSON what was wrong: `error` is a name for programs, `reason` a sentence for people."""
     add_security_headers()
+    if error.status_code == 405:
+        found = {*error.headers["Allow"].split(","), "OPTIONS"}
+        allowed = [each for each in METHODS if each in found or (each == "HEAD" and "GET" in found)]
+        bottle.response.headers["Allow"] = ", ".join(allowed)
+        if bottle.request.method == "OPTIONS":  # which no address has a handler for
+            bottle.response.status = 200
+            return ""
     asks_for = challenge() if error.status_code == 401 else None
     if asks_for is not None:
         bottle.response.set_header("WWW-Authenticate", asks_for)

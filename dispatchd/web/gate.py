@@ -25,7 +25,7 @@ OPEN_PATHS: Final = frozenset({"/", "/livez", "/readyz", "/api/login", "/api/log
 OPEN_FOLDER: Final = "/static/"
 CSRF_HEADER: Final = "X-Requested-With"
 """Other sites' pages can't send it: browsers would ask us before, and we never allow that."""
-HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+HARMLESS: Final = frozenset({"GET", "HEAD"})
 FROM_HERE: Final = frozenset({"same-origin", "none"})
 
 
@@ -45,11 +45,13 @@ class Gate:
         app.get("/api/whoami", callback=self.who_am_i)
 
     def require_login(self) -> None:
-        """Before each request: who may come in may do what `roles` says.
+        """Before each request: who may come in may do what `roles` says, and everybody may ask for an address' methods.
 
         Raises 401, and 403 for what another site's page makes a browser send.
         """
         request = bottle.request
+        if request.method == "OPTIONS":
+            return
         is_harmless = request.method in HARMLESS
         if not is_harmless and request.get_header("Sec-Fetch-Site", "none") not in FROM_HERE:
             raise bottle.HTTPError(403, "this came from another site's page")

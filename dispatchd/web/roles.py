@@ -30,7 +30,7 @@ REFUSALS: Final = {
     MONITORING: "Not monitor user",
     ADMINISTRATOR: "Not administrator user",
 }
-_READING: Final = ("GET", "HEAD", "OPTIONS")
+_READING: Final = ("GET", "HEAD")
 _WHO: Final = "dispatchd.who"
 
 

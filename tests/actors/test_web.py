@@ -417,12 +417,34 @@ def test_only_the_pages_files_are_served(admin: AdminServer, path: str) -> None:
     assert b"import" not in answer.body
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
 @pytest.mark.parametrize("path", ["/", "/api/queues", "/api/actors/1", "/livez"])
 def test_wrong_methods(admin: AdminServer, method: str, path: str) -> None:
     answer = ask(admin, path, method)
     assert answer.status == 405
     assert answer.json["error"] == "method_not_allowed"
+    assert answer.headers["Allow"] == "HEAD, GET, OPTIONS"
+
+
+@pytest.mark.parametrize("headers", [login(), {}])
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/", "HEAD, GET, OPTIONS"),
+        ("/api/queues", "HEAD, GET, OPTIONS"),
+        ("/api/queues/", "HEAD, GET, OPTIONS"),
+        ("/api/bindings/%2F/e/amq.direct/q/none", "HEAD, GET, OPTIONS"),
+        ("/api/login", "POST, OPTIONS"),
+    ],
+)
+def test_the_methods_of_an_address_are_told(
+    admin: AdminServer, path: str, allowed: str, headers: dict[str, str]
+) -> None:
+    """As RabbitMQ 3.10.8 tells everybody, with a login or without."""
+    answer = ask(admin, path, "OPTIONS", headers)
+    assert (answer.status, answer.body, answer.headers["Allow"]) == (200, b"", allowed)
+    assert answer.headers["X-Frame-Options"] == "DENY"
+    assert ask(admin, "/api/frob", "OPTIONS", headers).status == 404
 
 
 def test_a_failing_overview_is_said_without_its_inside(system: System) -> None:
