@@ -7,7 +7,7 @@ from base64 import b64encode
 from functools import partial
 from typing import Any, Final
 
-from dispatchd.commands import VHOST, Argument, Command, Given, as_json
+from dispatchd.commands import COLUMNS, LIST_VHOSTS, VHOST, Argument, Command, Given, as_json
 from dispatchd.remote import Api, RemoteError
 
 Row = dict[str, Any]
@@ -19,7 +19,7 @@ DEFAULT_EXCHANGE: Final = "amq.default"
 def _listed(kind: str, api: Api, given: Given) -> list[Row]:
     """All of a kind, of one vhost or of all."""
     rows: list[Row] = api.ask("GET", kind, *([given.vhost] if given.vhost and kind in ("exchanges", "queues") else []))
-    return [row for row in rows if given.vhost in (None, row["vhost"])]
+    return [row for row in rows if given.vhost in (None, row.get("vhost"))]
 
 
 def _consumers(api: Api, given: Given) -> list[Row]:
@@ -84,15 +84,15 @@ def _close(api: Api, given: Given) -> None:
 
 _QUEUE: Final = Argument("queue", "name of the queue")
 _OF_VHOST: Final = Argument("--vhost", "only those of this vhost (default: of all)")
-_COLUMNS: Final = Argument("--columns", "names with commas, of what the JSON shows")
 _ENCODING: Final = Argument("--encoding", "base64, or auto, which is text where it is text", "auto", ("auto", "base64"))
 _COUNT: Final = Argument("--count", "how many, at most (default: 1)", "1")
 _IF_UNUSED: Final = Argument("--if-unused", "only if nobody uses it", is_flag=True)
+_GOVERNED: Final = ("policy", "operator_policy")
 _MESSAGE: Final = ("exchange", "routing_key", "redelivered", "payload_bytes", "payload")
 
 
-def _list(kind: str, *columns: str) -> Command:
-    return Command(f"show all {kind}", partial(_listed, kind), (_OF_VHOST, _COLUMNS), columns)
+def _list(kind: str, *columns: str, sparse: tuple[str, ...] = ()) -> Command:
+    return Command(f"show all {kind}", partial(_listed, kind), (_OF_VHOST, COLUMNS), columns, sparse)
 
 
 BROKER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
@@ -100,10 +100,21 @@ BROKER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
         "as tables,",
         {
             "queues": _list(
-                "queues", "vhost", "name", "state", "messages_ready", "messages_unacknowledged", "consumers"
+                "queues",
+                "vhost",
+                "name",
+                "state",
+                "messages_ready",
+                "messages_unacknowledged",
+                "consumers",
+                sparse=("exclusive_consumer_tag", "head_message_timestamp", *_GOVERNED),
             ),
-            "exchanges": _list("exchanges", "vhost", "name", "type", "durable", "auto_delete", "internal"),
-            "connections": _list("connections", "name", "user", "vhost", "state", "channels", "ssl"),
+            "exchanges": _list(
+                "exchanges", "vhost", "name", "type", "durable", "auto_delete", "internal", sparse=_GOVERNED
+            ),
+            "connections": _list(
+                "connections", "name", "user", "vhost", "state", "channels", "ssl", sparse=("user_provided_name",)
+            ),
             "channels": _list(
                 "channels",
                 "name",
@@ -113,17 +124,19 @@ BROKER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                 "consumer_count",
                 "prefetch_count",
                 "messages_unacknowledged",
+                sparse=("waiting_for",),
             ),
+            "vhosts": LIST_VHOSTS,
             "consumers": Command(
                 "show all consumers",
                 _consumers,
-                (_OF_VHOST, _COLUMNS),
+                (_OF_VHOST, COLUMNS),
                 ("vhost", "queue", "consumer_tag", "channel", "ack_required", "prefetch_count", "unacked"),
             ),
             "bindings": Command(
                 "show all bindings",
                 _bindings,
-                (_OF_VHOST, _COLUMNS),
+                (_OF_VHOST, COLUMNS),
                 ("vhost", "source", "destination", "destination_type", "routing_key", "arguments"),
             ),
         },

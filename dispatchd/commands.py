@@ -50,13 +50,15 @@ class Argument:
 class Command:
     """`run` asks the API, and returns rows to be shown as a table, text, or None when there is nothing to show.
 
-    Where JSON is asked for it may return whatever JSON can be.
+    Where JSON is asked for it may return whatever JSON can be. `sparse` are columns that a row has only where there is
+    something to tell.
     """
 
     help: str
     run: Callable[[Api, Given], Any]
     arguments: tuple[Argument, ...] = ()
     columns: tuple[str, ...] = ()
+    sparse: tuple[str, ...] = ()
 
 
 def _list_vhosts(api: Api, _given: Given) -> list[dict[str, Any]]:
@@ -281,11 +283,14 @@ USER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
 }
 """Likewise: these can be carried out without a broker too."""
 
+COLUMNS: Final = Argument("--columns", "names with commas, of what the JSON shows")
+LIST_VHOSTS: Final = Command("show all vhosts", _list_vhosts, (COLUMNS,), ("name", "queues", "messages", "description"))
+
 COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
     "vhost": (
         "virtual hosts",
         {
-            "list": Command("show all vhosts", _list_vhosts, columns=("name", "queues", "messages", "description")),
+            "list": LIST_VHOSTS,
             "add": Command(
                 "make a vhost, or change the description or the tags of one",
                 _add_vhost,
@@ -383,7 +388,7 @@ def run(given: Given, api: Api | None = None) -> str:
     columns = command.columns
     if getattr(given, "columns", None):
         columns = tuple(column.strip() for column in given.columns.split(","))
-        known = {key for row in rows for key in row} | set(command.columns)
+        known = {key for row in rows for key in row}.union(command.columns, command.sparse)
         if rows and (unknown := [column for column in columns if column not in known]):
             raise RemoteError(f"there is no column {unknown[0]!r}, expected some of {', '.join(sorted(known))}")
         rows = [{column: row.get(column) for column in columns} for row in rows]

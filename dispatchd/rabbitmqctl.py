@@ -33,6 +33,10 @@ class UsageError(Exception):
     """The command line is not understood."""
 
 
+class ColumnError(Exception):
+    """A column is asked for that no row has."""
+
+
 @dataclass
 class Given:
     """What the command line says: options that may be anywhere, and the words that are left."""
@@ -197,8 +201,12 @@ class Tool:
 
     def list_vhosts(self, *columns: str) -> None:
         """All of them."""
+        rows = self._api().ask("GET", "vhosts")
+        known = {name for row in rows for name in row}
+        if unknown := [column for column in columns if rows and column not in known]:
+            raise ColumnError(f"Info key(s) {', '.join(unknown)} are not supported, but {', '.join(sorted(known))}")
         self._say("Listing vhosts ...")
-        self._print(columns or ("name",), self._api().ask("GET", "vhosts"))
+        self._print(columns or ("name",), rows)
 
     # What is in them
 
@@ -252,6 +260,9 @@ def run(words: Sequence[str]) -> int:
         if len(arguments) < needed or (most is not None and len(arguments) > most):
             raise UsageError(f"{name}: {len(arguments)} arguments do not fit")
         call(Tool(given), *arguments)
+    except ColumnError as error:
+        print(f"Error (argument validation): {error}", file=sys.stderr)
+        return EXIT_USAGE
     except UsageError as error:
         print(f"Error: {error}; expected one of {', '.join(sorted(COMMANDS))}", file=sys.stderr)
         return EXIT_USAGE

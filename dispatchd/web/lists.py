@@ -86,10 +86,14 @@ class Lists:
         return field_of(figures if path[0] in figures else rates_of(self._meter, actor), path)
 
     def rows(self, actors: list[Actor]) -> Iterator[Row]:
-        """What they tell of themselves, in this order. Of those that don't answer, what is seen from outside."""
+        """What they tell of themselves, in this order. Of those that don't answer, what is seen from outside.
+
+        What is null is left out, as in RabbitMQ's rows of what is new: its rabbitmqadmin has no table with nulls.
+        """
         for actor, row in self._snapshots.each(actors, wake=False):
             seen = plain(self._seen(actor)) if "late" in row else rates_of(self._meter, actor)
-            yield completed(actor.kind, {**seen, **row} if "late" in row else {**row, **seen})
+            whole = completed(actor.kind, {**seen, **row} if "late" in row else {**row, **seen})
+            yield {name: value for name, value in whole.items() if value is not None}
 
 
 def rates_of(meter: Meter, actor: Actor) -> Row:

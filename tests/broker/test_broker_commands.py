@@ -80,6 +80,12 @@ def test_a_table_has_the_columns_that_are_asked_for(broker: BrokerProcess) -> No
     status, _, err = command(broker, "list", "queues", "--columns", "name,nome")
     assert status == 1
     assert "there is no column 'nome', expected some of " in err
+    assert run(broker, "list", "queues", "--columns", "policy").splitlines() == ["policy", "null"]
+    for words in (["list", "vhosts"], ["vhost", "list"]):
+        assert run(broker, *words, "--columns", "name,tracing").splitlines() == ["name  tracing", "/     false"]
+        status, _, err = command(broker, *words, "--columns", "frob")
+        assert status == 1
+        assert "there is no column 'frob', expected some of " in err
 
 
 def test_a_message_is_published_got_and_purged(broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch) -> None:

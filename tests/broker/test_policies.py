@@ -56,7 +56,7 @@ def ready(channel: BlockingChannel) -> list[bytes]:
 
 def rows_of(broker: BrokerProcess, path: str) -> dict[str, Any]:
     return {
-        row["name"]: (row["policy"], row["operator_policy"], row["effective_policy_definition"])
+        row["name"]: (row.get("policy"), row.get("operator_policy"), row["effective_policy_definition"])
         for row in api(broker, "GET", path)[1]
     }
 

@@ -179,6 +179,18 @@ def test_the_same_is_shown(managed: BrokerProcess, theirs: Run, connect: Callabl
             assert ours == original, line
 
 
+@pytest.mark.parametrize("kind", ["queues", "exchanges", "connections", "channels", "consumers", "nodes", "vhosts"])
+def test_theirs_shows_lists_at_each_depth(
+    managed: BrokerProcess, theirs: Run, connect: Callable[..., BlockingConnection], kind: str
+) -> None:
+    channel = connect(managed).channel()
+    channel.basic_consume(channel.queue_declare("deep", exclusive=True).method.queue, lambda *_: None)
+    for depth in "123":
+        for form in ("table", "tsv", "kvp"):
+            status, out = theirs("-d", depth, "-f", form, "list", kind)
+            assert (status, out.count("\n") > 0, "No items" in out) == (0, True, False)
+
+
 def test_payloads_and_definitions_go_through_files(
     managed: BrokerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

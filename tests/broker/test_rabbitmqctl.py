@@ -108,3 +108,11 @@ def test_what_is_not_known_says_what_is(words: tuple[str, ...]) -> None:
     status, out, err = run(*words)
     assert (status, out) == (64, "")
     assert "expected one of add_user, add_vhost, await_startup, " in err
+
+
+@pytest.mark.usefixtures("broker")
+def test_vhosts_have_the_columns_that_are_asked_for() -> None:
+    assert run("-q", "list_vhosts", "name", "tracing") == (0, "name\ttracing\n/\tfalse\n", "")
+    status, out, err = run("list_vhosts", "name", "frob")
+    assert (status, out) == (64, "")
+    assert "Info key(s) frob are not supported, but " in err
