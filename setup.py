@@ -20,11 +20,16 @@ COMPILED = (
     "dispatchd/actors/ages.py",
     "dispatchd/actors/duty.py",
     "dispatchd/actors/mailbox.py",
+    "dispatchd/actors/native_thread.py",
     "dispatchd/actors/turns.py",
     "dispatchd/actors/windows.py",
     "dispatchd/net/credit.py",
     "dispatchd/net/socket_transport.py",
     "dispatchd/net/tls_transport.py",
+    "dispatchd/store/batches.py",
+    "dispatchd/store/pending.py",
+    "dispatchd/store/redo.py",
+    "dispatchd/store/redo_log.py",
 )
 """Packages and modules: what each message comes through. Not what actors do with it, so that one can see into that."""
 

@@ -36,7 +36,7 @@ from dispatchd.actors.messages import (
     Stage,
     TransactionCommitted,
 )
-from dispatchd.actors.native_thread import NativeThread
+from dispatchd.actors.native_thread import Call, NativeThread
 from dispatchd.actors.pressure import Pressure
 from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
 from dispatchd.model.alarms import FAILING, SCRATCH, STORE
@@ -86,7 +86,7 @@ class CommitDue(ActorMessage):
 class CommitEnded(ActorMessage):
     """The native thread to the actor."""
 
-    result: AsyncResult[Dropped]
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,13 @@ class PersistenceActor(Actor):
         self._broker = parent
         self._store = store
         self._coalesce_seconds = coalesce_seconds
-        self._thread = NativeThread(lambda result: self.ref.tell(CommitEnded(result)))
+        self._thread = NativeThread(lambda call: self.ref.tell(CommitEnded(call)))
         self._reading_thread = ThreadPool(1)
         self._journal = journal
         self._waiting: list[Publishing] = []
         self._then: Told = []
         self._committing: Changes | None = None
-        self._running: AsyncResult[Dropped] | None = None
+        self._running: Call | None = None
         self._committing_for: tuple[list[Publishing], Told] = ([], [])
         self._dropped: list[Dropped] = []
         self._commit_is_due = False
@@ -268,7 +268,7 @@ class PersistenceActor(Actor):
     # Committing
 
     def _schedule(self) -> None:
-        """See that a commit comes: at the end of our mailbox when somebody waits, else within the interval."""
+        """See that a commit comes: when nobody else has anything to say if somebody waits, else within the interval."""
         if self._committing is not None or self._commit_is_due or self._is_pausing or self.is_quarantined:
             return
         if self._is_urgent():
@@ -278,13 +278,17 @@ class PersistenceActor(Actor):
             self._timer = gevent.spawn_later(self._coalesce_seconds, self.ref.tell, CommitDue())
 
     def _go_soon(self) -> None:
-        early = self._commit_started + SECONDS_BETWEEN_LARGE - time.perf_counter()
-        if early > 0 and self._journal.live_adds() > LARGE:
+        early = 0.0
+        if self._journal.live_adds() > LARGE:
+            early = self._commit_started + SECONDS_BETWEEN_LARGE - time.perf_counter()
+        if early > 0:
             if self._timer is not None:
                 self._timer.kill(block=False)
             self._timer = gevent.spawn_later(early, self.ref.tell, CommitDue())
-        else:
+        elif self.actor_inbox or self.system.turns:
             self.ref.tell(CommitDue())
+        else:
+            self._begin_commit()
 
     def _is_urgent(self) -> bool:
         return (
@@ -298,6 +302,10 @@ class PersistenceActor(Actor):
 
     @receives(CommitDue)
     def on_commit_due(self, _message: CommitDue) -> None:
+        """It is time."""
+        self._begin_commit()
+
+    def _begin_commit(self) -> None:
         """Begin a commit, unless one is under way."""
         self._forget_schedule()
         if self._committing is not None:
@@ -334,14 +342,14 @@ class PersistenceActor(Actor):
     @receives(CommitEnded)
     def on_commit_ended(self, message: CommitEnded) -> None:
         """The batch is on disk, or has to be tried again."""
-        if message.result is self._running:
-            self._end_commit(message.result)
+        if message.call is self._running:
+            self._end_commit(message.call)
 
-    def _end_commit(self, result: AsyncResult[Dropped]) -> None:
-        if result.value is not None:
-            self._committed(result.value)
+    def _end_commit(self, call: Call) -> None:
+        if call.error is None:
+            self._committed(call.value)
         else:
-            self._failed(result.exception)
+            self._failed(call.error)
 
     def _committed(self, dropped: Dropped) -> None:
         publishings, then = self._committing_for
@@ -352,7 +360,8 @@ class PersistenceActor(Actor):
         told += then
         self._committing = self._running = None
         self._committing_for = ([], [])
-        self._dropped += [dropped]
+        if dropped.contents or dropped.unfinished:
+            self._dropped += [dropped]
         self._is_well = not self._removes_only
         self._commits += 1
         tell_all(told)
@@ -370,18 +379,19 @@ class PersistenceActor(Actor):
             del self._dropped[0]
         if self._is_well:
             self._end_alarm()
-        self._measure_pressure()
+        if self.pressure.is_high:
+            self._measure_pressure()
         if self._journal.is_empty() and not self._waiting and not self._then:
             self._flushed.set()
         self._schedule()
 
     def _let_go_of(self, dropped: Dropped) -> None:
         self._journal.release(dropped.contents)
-        dropped.contents.clear()
+        del dropped.contents[:]
         for queue in dropped.unfinished:
             self._journal.drop_queue(read_id(queue))
 
-    def _failed(self, error: BaseException | None) -> None:
+    def _failed(self, error: BaseException) -> None:
         """Nothing of the batch is written: it goes back to the journal, and is tried again with what came since.
 
         When the store is full, what makes room goes alone before that, in as small parts as there is room for.
@@ -440,7 +450,7 @@ class PersistenceActor(Actor):
         self._read_next()
         running = self._running
         if running is not None:
-            if running.ready():
+            if running.is_over:
                 self._end_commit(running)
         elif self._committing is not None:
             self._commit()

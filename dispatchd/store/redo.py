@@ -27,9 +27,10 @@ logger = logging.getLogger(__name__)
 
 MOST_OCTETS: Final = 1 << 20
 """Of bodies in a batch that is logged: to write a large one twice costs more than a sync."""
-MOST_ROWS: Final = 2000
+# Those that are not final can be set from outside, compiled or not.
+MOST_ROWS: int = 2000
 """That wait for LMDB: the confirm that comes upon the end of the log waits for them, about 4 ms."""
-SECONDS_BETWEEN_ATTEMPTS: Final = 30.0
+SECONDS_BETWEEN_ATTEMPTS: float = 30.0
 """To make a log, or to write it, where that failed."""
 
 

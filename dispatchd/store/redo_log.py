@@ -20,7 +20,7 @@ from zlib import crc32
 from dispatchd.store.batches import Batch, decode
 from dispatchd.store.data_file import LOG_FILE, adopt, sync_directory
 
-LOG_BYTES: Final = 4 << 20
+LOG_BYTES: int = 4 << 20  # not final: that can be set from outside, compiled or not
 PAGE: Final = 4096
 IDENTITY_SIZE: Final = 16
 

@@ -132,7 +132,7 @@ def after(rig: Rig) -> None:
     rig.store.open_gate()
     running = rig.actor._running
     assert running is not None
-    wait_until(running.ready)
+    wait_until(lambda: running.is_over)
 
 
 # How

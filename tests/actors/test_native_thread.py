@@ -2,15 +2,18 @@
 
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import gevent
 import pytest
+from actors.harness import wait_until
 from gevent import get_hub
 from gevent.monkey import get_original
+from gevent.queue import Queue
 
-from dispatchd.actors.native_thread import NativeThread
+from dispatchd.actors.native_thread import Call, NativeThread
 
 SECONDS = 10
 get_ident = get_original("_thread", "get_ident")
@@ -20,9 +23,24 @@ class OddError(Exception):
     pass
 
 
+class Told:
+    """Takes calls that are over, and can be waited for."""
+
+    def __init__(self) -> None:
+        self.calls: Queue[Call] = Queue()
+
+    def next(self) -> Call:
+        return self.calls.get(timeout=SECONDS)
+
+
 @pytest.fixture
-def thread() -> Iterator[NativeThread]:
-    thread = NativeThread()
+def told() -> Told:
+    return Told()
+
+
+@pytest.fixture
+def thread(told: Told) -> Iterator[NativeThread]:
+    thread = NativeThread(told.calls.put)
     yield thread
     thread.end()
 
@@ -31,58 +49,58 @@ def fail() -> None:
     raise OddError("odd")
 
 
-def test_calls_are_made_one_after_the_other_on_one_other_thread(thread: NativeThread) -> None:
+def test_calls_are_made_one_after_the_other_on_one_other_thread(thread: NativeThread, told: Told) -> None:
     made: list[int] = []
-    results = [thread.spawn(made.append, number) for number in range(100)]
-    places = {thread.spawn(get_ident).get(timeout=SECONDS) for _ in range(3)}
+    calls = [thread.spawn(made.append, number) for number in range(100)] + [thread.spawn(get_ident) for _ in range(3)]
+    assert [told.next() for _ in calls] == calls
     assert made == list(range(100))
-    assert all(result.get(timeout=SECONDS) is None for result in results)
-    assert len(places) == 1
-    assert places != {threading.get_ident()}
+    assert all(call.is_over and call.error is None for call in calls)
+    assert len({call.value for call in calls[-3:]} | {threading.get_ident()}) == 2
 
 
-def test_the_loop_goes_on_meanwhile(thread: NativeThread) -> None:
+def test_the_loop_goes_on_meanwhile(thread: NativeThread, told: Told) -> None:
     wait, go = os.pipe()
-    result = thread.spawn(os.read, wait, 1)
+    call = thread.spawn(os.read, wait, 1)
     gevent.sleep(0.001)
-    assert not result.ready()
+    assert not call.is_over
     os.write(go, b"x")
-    assert result.get(timeout=SECONDS) == b"x"
+    assert told.next().value == b"x"
     os.close(wait)
     os.close(go)
 
 
 def test_what_is_raised_is_told_and_the_next_call_is_made(
-    thread: NativeThread, monkeypatch: pytest.MonkeyPatch
+    thread: NativeThread, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[Any] = []
-    monkeypatch.setattr(get_hub(), "handle_error", lambda _context, kind, *_: told.append(kind))
-    failed, next_one = thread.spawn(fail), thread.spawn(int, "7")
-    linked: list[Any] = []
-    failed.rawlink(linked.append)
-    assert next_one.get(timeout=SECONDS) == 7
-    assert isinstance(failed.exception, OddError)
-    assert failed.value is None
-    gevent.sleep(0)
-    assert linked == [failed]
-    assert told == [OddError]
-
-
-def test_who_made_the_thread_is_told_of_each_result() -> None:
-    told: list[tuple[bool, Any]] = []
-    thread = NativeThread(lambda result: told.append((result.ready(), result.value)))
+    shown: list[Any] = []
+    monkeypatch.setattr(get_hub(), "handle_error", lambda _context, kind, *_: shown.append(kind))
+    thread.spawn(fail)
     thread.spawn(int, "7")
-    thread.spawn(int, "8").get(timeout=SECONDS)
-    assert told == [(True, 7), (True, 8)]
+    failed, next_one = told.next(), told.next()
+    assert isinstance(failed.error, OddError)
+    assert failed.value is None
+    assert (next_one.value, next_one.error) == (7, None)
+    assert shown == [OddError]
+
+
+def test_what_is_written_is_not_held_until_the_next_call(thread: NativeThread, told: Told) -> None:
+    class Batch: ...
+
+    batch = Batch()
+    held = weakref.ref(batch)
+    thread.spawn(id, batch)
+    del batch
+    told.next()
+    wait_until(lambda: held() is None)
+
+
+def test_what_was_spawned_before_the_end_is_done(told: Told) -> None:
+    thread = NativeThread(told.calls.put)
+    for number in range(5):
+        thread.spawn(abs, -number)
     thread.end()
+    assert [told.next().value for _ in range(5)] == list(range(5))
 
 
-def test_what_was_spawned_before_the_end_is_done() -> None:
-    thread = NativeThread()
-    results = [thread.spawn(abs, -number) for number in range(5)]
-    thread.end()
-    assert [result.get(timeout=SECONDS) for result in results] == list(range(5))
-
-
-def test_one_that_never_began_ends() -> None:
-    NativeThread().end()
+def test_one_that_never_began_ends(told: Told) -> None:
+    NativeThread(told.calls.put).end()
