@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate, pairwise
 from struct import Struct, error, pack, unpack_from
-from typing import Final, NamedTuple
+from typing import Final
 
 from dispatchd.model.checksums import CONTENTS, DEFINITIONS, ENTRIES, MARKS
 from dispatchd.model.journal import Changes
@@ -16,12 +16,8 @@ TABLES: Final = (DEFINITIONS, CONTENTS, ENTRIES, MARKS)
 _COUNTS: Final = Struct("<8I")  # of each table: rows that go, and rows that come
 
 
-class Part(NamedTuple):
-    """Of one table: the keys of rows that go, and after them the rows that come."""
-
-    deleted: list[bytes]
-    rows: list[Row]
-
+Part = tuple[list[bytes], list[Row]]
+"""Of one table: the keys of rows that go, and after them the rows that come."""
 
 Batch = dict[int, Part]
 
@@ -30,13 +26,13 @@ def by_table(changes: Changes) -> Batch:
     """What a batch that drops no queue changes in each of `TABLES`."""
     definitions = changes.definitions
     return {
-        DEFINITIONS: Part(
+        DEFINITIONS: (
             [definition_key(key) for key, record in definitions.items() if record is None],
             [definition_row(key, record) for key, record in definitions.items() if record is not None],
         ),
-        CONTENTS: Part(changes.deleted_contents, changes.contents),
-        ENTRIES: Part(changes.deleted_entries, changes.entries),
-        MARKS: Part([], changes.marks),
+        CONTENTS: (changes.deleted_contents, changes.contents),
+        ENTRIES: (changes.deleted_entries, changes.entries),
+        MARKS: ([], changes.marks),
     }
 
 
@@ -49,10 +45,9 @@ def encode(batch: Batch) -> bytes:
         counts += (len(deleted), len(rows))
         pieces += deleted
         if rows:
-            keys, values = zip(*rows, strict=True)
-            pieces += keys
-            pieces.append(pack(f"<{len(rows)}I", *map(len, values)))
-            pieces += values
+            pieces += [key for key, _ in rows]
+            pieces.append(pack(f"<{len(rows)}I", *[len(value) for _, value in rows]))
+            pieces += [value for _, value in rows]
     return b"".join([_COUNTS.pack(*counts), *pieces])
 
 
@@ -68,7 +63,7 @@ def decode(data: bytes) -> Batch:
             keys, at = _cut(data, at, [KEY_SIZES[table]] * count)
             sizes = unpack_from(f"<{count}I", data, at)
             values, at = _cut(data, at + 4 * count, sizes)
-            batch[table] = Part(deleted, list(zip(keys, values, strict=True)))
+            batch[table] = (deleted, list(zip(keys, values, strict=True)))
     except error as wrong:
         raise ValueError(str(wrong)) from None
     if at != len(data):

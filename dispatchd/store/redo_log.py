@@ -49,7 +49,8 @@ class RedoLog:
         self.number = 0
         self._at = LOG_BYTES
         self._path.unlink(missing_ok=True)
-        self._pages = mmap.mmap(-1, LOG_BYTES)
+        self._mapping = mmap.mmap(-1, LOG_BYTES)
+        self._pages = memoryview(self._mapping)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_DSYNC, 0o600)
         try:
             adopt(self._file, directory)
@@ -64,13 +65,14 @@ class RedoLog:
             raise
 
     def _write(self, data: bytes, at: int) -> None:
-        """Write whole pages, from memory that is a page's too: nothing else may pass by the system's cache."""
+        """Write whole pages, from memory that is a page's too: nothing else may pass by the system's cache.
+
+        What is behind the data in the last of them has no meaning.
+        """
         end = len(data) + -len(data) % PAGE
-        pages = self._pages
-        pages[: len(data)] = data
-        pages[len(data) : end] = bytes(end - len(data))
-        with memoryview(pages) as whole, whole[:end] as record:
-            self._expect(end, os.pwrite(self._file, record, at))
+        self._pages[: len(data)] = data
+        with self._pages[:end] as pages:
+            self._expect(end, os.pwrite(self._file, pages, at))
 
     def _expect(self, size: int, written: int) -> None:
         if written != size:
@@ -108,7 +110,8 @@ class RedoLog:
     def close(self) -> None:
         """Nothing is written any more."""
         os.close(self._file)
-        self._pages.close()
+        self._pages.release()
+        self._mapping.close()
 
 
 class Logged:
