@@ -82,7 +82,7 @@ class CommitDue(ActorMessage):
     """To itself: the interval is over, or somebody waits."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CommitEnded(ActorMessage):
     """The native thread to the actor."""
 

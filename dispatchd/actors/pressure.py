@@ -25,8 +25,8 @@ class Pressure:
 
     def update(self, entries: int, octets: int) -> None:
         """So much waits to be written now."""
-        share = max(entries / MOST_ENTRIES, octets / MOST_BYTES)
-        self.is_high = share > (ENOUGH if self.is_high else 1)
+        share = ENOUGH if self.is_high else 1
+        self.is_high = entries > MOST_ENTRIES * share or octets > MOST_BYTES * share
         if self.held and not self.is_high:
             told: Told = [(publishing.channel, Released(publishing)) for publishing in self.held]
             self.held = {}
