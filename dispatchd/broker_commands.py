@@ -107,7 +107,7 @@ BROKER_COMMANDS: Final[dict[str, tuple[str, dict[str, Command]]]] = {
                 "messages_ready",
                 "messages_unacknowledged",
                 "consumers",
-                sparse=("exclusive_consumer_tag", "head_message_timestamp", *_GOVERNED),
+                sparse=("exclusive_consumer_tag", "single_active_consumer_tag", "head_message_timestamp", *_GOVERNED),
             ),
             "exchanges": _list(
                 "exchanges", "vhost", "name", "type", "durable", "auto_delete", "internal", sparse=_GOVERNED

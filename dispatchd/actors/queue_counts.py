@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from sys import getsizeof
+from typing import TYPE_CHECKING, Final
 
+from dispatchd.amqp.message import make_message
+from dispatchd.amqp.properties import Properties
+from dispatchd.model.entry import QueueEntry
 from dispatchd.model.residency import resident
 
 if TYPE_CHECKING:
     from dispatchd.actors.pager import Pager
     from dispatchd.model.queue import Queue
+
+_MESSAGE: Final = make_message("", "", Properties(), b"")
+EACH_IN_MEMORY: Final = sum(map(getsizeof, (QueueEntry(_MESSAGE, None, 0), _MESSAGE, _MESSAGE.header, _MESSAGE.body)))
+"""Octets that a message takes, beside its body and its properties, of which nothing is known without a look."""
 
 
 class QueueCounts:
@@ -36,6 +44,8 @@ class QueueCounts:
         """All that is counted, and what the queue holds, at the time `now` (ms since 1970)."""
         ready, unacked, delivered = len(queue), int(queue.unacked), int(queue.delivered)
         in_memory, bytes_in_memory = resident(queue)
+        waiting, out = queue.waiting, queue.out
+        bytes_in_all, bytes_in_ram = waiting.octets + out.octets, bytes_in_memory + out.octets
         return {
             "messages": ready + unacked,
             "messages_ready": ready,
@@ -44,11 +54,14 @@ class QueueCounts:
             "messages_ready_ram": in_memory,
             "messages_unacknowledged_ram": unacked,
             "messages_paged_out": ready - in_memory,
-            "message_bytes": queue.ready_bytes + queue.unacked_bytes,
-            "message_bytes_ready": queue.ready_bytes,
-            "message_bytes_unacknowledged": queue.unacked_bytes,
-            "message_bytes_ram": bytes_in_memory + queue.unacked_bytes,
-            "message_bytes_paged_out": queue.ready_bytes - bytes_in_memory,
+            "messages_persistent": waiting.persistent + out.persistent if queue.durable else 0,
+            "message_bytes": bytes_in_all,
+            "message_bytes_ready": waiting.octets,
+            "message_bytes_unacknowledged": out.octets,
+            "message_bytes_ram": bytes_in_ram,
+            "message_bytes_paged_out": waiting.octets - bytes_in_memory,
+            "message_bytes_persistent": waiting.persistent_octets + out.persistent_octets if queue.durable else 0,
+            "memory": bytes_in_ram + (in_memory + unacked) * EACH_IN_MEMORY,
             "published": queue.published,
             "delivered": delivered,
             "delivered_ack": delivered - self.delivered_no_ack - self.got - self.got_no_ack,

@@ -17,6 +17,7 @@ from mypy_extensions import i64
 
 from dispatchd.model.entry import QueueEntry
 from dispatchd.model.places import Places
+from dispatchd.model.stock import Stock
 
 EVERYTHING: Final = 1 << 62
 
@@ -28,8 +29,8 @@ def _by_position_from_last(entry: QueueEntry) -> int:
 class Line:
     """Entries in the order of their positions.
 
-    `tail` is where new ones go: `ready` itself, unless there are entries on disk only (`paged`, `paged_bytes` of
-    bodies) behind it. Entries of the tail up to the position `leaving` are about to be on disk only, and those in front
+    `tail` is where new ones go: `ready` itself, unless there are entries on disk only (at the places `paged`, in all
+    `away`) behind it. Entries of the tail up to the position `leaving` are about to be on disk only, and those in front
     that are more than `staying`.
     """
 
@@ -37,7 +38,7 @@ class Line:
         self.returned: list[QueueEntry] = []
         self.ready: deque[QueueEntry] = deque()
         self.paged: Places = Places()
-        self.paged_bytes: i64 = 0
+        self.away: Stock = Stock()
         self.tail: deque[QueueEntry] = self.ready
         self.leaving: i64 = 0
         self.staying: i64 = EVERYTHING
@@ -92,16 +93,16 @@ class Line:
         """The places of what is on disk only; what is in memory is all that is left here."""
         paged = self.paged
         self.paged = Places()
-        self.paged_bytes = 0
+        self.away = Stock()
         return paged
 
     # Entries that are on disk only
 
-    def restore(self, paged: Places, paged_bytes: i64) -> None:
+    def restore(self, paged: Places, away: Stock) -> None:
         """Begin with these on disk only; what is taken in now comes behind them."""
         if len(paged):
             self.paged = paged
-            self.paged_bytes = paged_bytes
+            self.away.add_all(away)
             self.tail = deque()
 
     def choose(self, keep: i64, keep_bytes: i64, least: i64, least_bytes: i64, most: i64) -> list[QueueEntry]:
@@ -164,7 +165,7 @@ class Line:
                 count += 1
                 entry = self.ready.pop()
                 self.paged.prepend(entry.position)
-                self.paged_bytes += entry.message.size
+                self.away.add(entry.message)
         tail = self.tail
         while (
             count < most
@@ -176,7 +177,7 @@ class Line:
             count += 1
             entry = tail.popleft()
             self.paged.append(entry.position)
-            self.paged_bytes += entry.message.size
+            self.away.add(entry.message)
         if count < most:
             self._forget_chosen()
         return count
@@ -199,7 +200,7 @@ class Line:
         self.paged.drop(count)
         for entry in entries:
             self.ready.append(entry)
-            self.paged_bytes -= entry.message.size
+            self.away.remove(entry.message)
 
 
 class Leavings:

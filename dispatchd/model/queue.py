@@ -14,6 +14,7 @@ from dispatchd.model.expiration import expiration_of
 from dispatchd.model.line import Leavings, Line
 from dispatchd.model.places import Places
 from dispatchd.model.queue_rules import NO_LIMIT, QueueRules
+from dispatchd.model.stock import Stock
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
@@ -55,7 +56,8 @@ class Queue:
     `delivered_up_to`: everything up to this position was delivered once, up to `delivered_before` by an earlier run of
     the broker. `accepted_up_to`: what is behind it came with a message whose sender has no answer yet, and comes again
     if the actor fails. `drained` counts what left, in publish credit. `held_ms` is for how long there was something
-    ready that no consumer had room for, but for the time since `held_since` (0: there is nothing).
+    ready that no consumer had room for, but for the time since `held_since` (0: there is nothing). `waiting` is what is
+    ready, on disk too, `out` what is delivered and not settled.
     """
 
     def __init__(self, ref: Any, durable: bool, last_position: i64 = 0, rules: QueueRules | None = None) -> None:
@@ -68,8 +70,8 @@ class Queue:
             self.lines.append(Line())
         self.consumers: list[Consumer] = []
         self.unacked: i64 = 0
-        self.unacked_bytes: i64 = 0
-        self.ready_bytes: i64 = 0
+        self.waiting: Stock = Stock()
+        self.out: Stock = Stock()
         self.last_position: i64 = last_position
         self.accepted_up_to: i64 = last_position
         self.delivered_up_to: i64 = 0
@@ -92,6 +94,11 @@ class Queue:
             return len(self.line)
         return sum(len(line) for line in self.lines)
 
+    @property
+    def ready_bytes(self) -> i64:
+        """Octets of the bodies that are ready."""
+        return self.waiting.octets
+
     def enqueue(self, messages: list[Message], now: i64 = 0) -> list[QueueEntry]:
         """Take messages in at the tail, at the time `now` (ms); returns the entries that have to be stored."""
         tail = self.line.tail
@@ -100,6 +107,8 @@ class Queue:
         ref = self.ref
         position = self.last_position
         size: i64 = 0
+        persistent: i64 = 0
+        persistent_size: i64 = 0
         durable = self.durable
         stored: list[QueueEntry] = []
         for message in messages:
@@ -112,10 +121,15 @@ class Queue:
             else:
                 tail.append(entry)
             size += message.size
-            if durable and message.persistent:
-                stored.append(entry)
+            if message.persistent:
+                persistent += 1
+                persistent_size += message.size
+                if durable:
+                    stored.append(entry)
         self.last_position = position
-        self.ready_bytes += size
+        self.waiting.octets += size
+        self.waiting.persistent += persistent
+        self.waiting.persistent_octets += persistent_size
         self.published += len(messages)
         return stored
 
@@ -133,13 +147,14 @@ class Queue:
 
     def _keep_paged(self, old: Queue) -> None:
         for line, old_line in zip(self.lines, old.lines, strict=True):
-            line.restore(old_line.paged, old_line.paged_bytes)
-            self.ready_bytes += old_line.paged_bytes
+            line.restore(old_line.paged, old_line.away)
+            self.waiting.add_all(old_line.away)
 
     def restore_paged(self, priority: int, paged: Places, paged_bytes: i64) -> None:
-        """Take in what is on disk only, in a queue that is still empty; without priorities `priority` is 0."""
-        self.lines[priority].restore(paged, paged_bytes)
-        self.ready_bytes += paged_bytes
+        """Take in what a store kept, in a queue that is still empty; without priorities `priority` is 0."""
+        away = Stock(paged_bytes, len(paged), paged_bytes)
+        self.lines[priority].restore(paged, away)
+        self.waiting.add_all(away)
         self.last_position = self.accepted_up_to = max(self.last_position, paged.last())
 
     def restore(self, entries: list[QueueEntry]) -> None:
@@ -149,7 +164,7 @@ class Queue:
             line = self._line_of(entry.message) if has_priorities else self.line
             in_front = line.tail is line.ready or entry.position < line.paged.first()
             (line.ready if in_front else line.tail).append(entry)
-            self.ready_bytes += entry.message.size
+            self.waiting.add(entry.message)
             self.last_position = self.accepted_up_to = max(self.last_position, entry.position)
 
     def recall(self, consumer: Consumer | None, entries: list[QueueEntry]) -> None:
@@ -159,7 +174,7 @@ class Queue:
             self.delivered -= 1
             if entry.redelivered:
                 self.redelivered -= 1
-            self.ready_bytes += entry.message.size
+            self.waiting.add(entry.message)
             if len(self.lines) > 1:
                 self._line_of(entry.message).put_back([entry])
         if len(self.lines) == 1:
@@ -194,7 +209,7 @@ class Queue:
         self._set_turns()
         self._expired = [entry for entry in old._expired if entry.position <= old.accepted_up_to]
         self.unacked = old.unacked
-        self.unacked_bytes = old.unacked_bytes
+        self.out = old.out
         self.delivered_up_to = old.delivered_up_to
         self.delivered_before = old.delivered_before
         self.published = old.published - (old.last_position - old.accepted_up_to)
@@ -214,7 +229,7 @@ class Queue:
                 entry.is_out = False
             else:
                 self.unacked += 1
-                self.unacked_bytes += entry.message.size
+                self.out.add(entry.message)
         return entry
 
     def _count_delivery(self, entry: QueueEntry) -> None:
@@ -239,7 +254,7 @@ class Queue:
                 if entry is not None or line.is_starved():
                     break
         if entry is not None:
-            self.ready_bytes -= entry.message.size
+            self.waiting.remove(entry.message)
         return entry
 
     def _end_of_delivered(self) -> i64:
@@ -264,7 +279,7 @@ class Queue:
             head = line.head()
             while head is not None and head.expires_at <= now and len(dropped) < limit:
                 line.pop()
-                self.ready_bytes -= head.message.size
+                self.waiting.remove(head.message)
                 dropped.append(head)
                 head = line.head()
         return dropped
@@ -296,14 +311,14 @@ class Queue:
         rules = self.rules
         if rules.max_length != NO_LIMIT and len(self) + 1 > rules.max_length:
             return True
-        return rules.max_bytes != NO_LIMIT and self.ready_bytes + message.size > rules.max_bytes
+        return rules.max_bytes != NO_LIMIT and self.waiting.octets + message.size > rules.max_bytes
 
     def is_too_long(self) -> bool:
         """Whether more is ready than allowed."""
         rules = self.rules
         if rules.max_length != NO_LIMIT and len(self) > rules.max_length:
             return True
-        return rules.max_bytes != NO_LIMIT and self.ready_bytes > rules.max_bytes
+        return rules.max_bytes != NO_LIMIT and self.waiting.octets > rules.max_bytes
 
     def drop_overflow(self, at_most: i64, even_if_rejecting: bool = False) -> list[QueueEntry]:
         """Remove heads until what is ready is within the limits, but not more than `at_most`.
@@ -396,7 +411,7 @@ class Queue:
                 entry.is_out = False
             else:
                 self.unacked += 1
-                self.unacked_bytes += entry.message.size
+                self.out.add(entry.message)
         turns.next = turn
         return given
 
@@ -428,7 +443,7 @@ class Queue:
                         exhausted.append(entry)
                         continue
                     entry.shown = with_header(entry.message, DELIVERY_COUNT, Long(int(entry.returns)))
-                self.ready_bytes += entry.message.size
+                self.waiting.add(entry.message)
                 if has_priorities:
                     self._line_of(entry.message).put_back([entry])
                 else:
@@ -442,7 +457,7 @@ class Queue:
             return False
         entry.is_out = False
         self.unacked -= 1
-        self.unacked_bytes -= entry.message.size
+        self.out.remove(entry.message)
         consumer = entry.consumer
         if consumer is not None:
             consumer.unacked -= 1
@@ -457,7 +472,7 @@ class Queue:
         self.lines = [self.line]
         for _ in paged[1:]:
             self.lines.append(Line())
-        self.ready_bytes = 0
+        self.waiting = Stock()
         return purged, paged
 
     def entries(self) -> list[QueueEntry]:

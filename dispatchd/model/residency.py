@@ -9,6 +9,7 @@ from mypy_extensions import i64
 from dispatchd.amqp.message import Message
 from dispatchd.model.entry import STORED, STORED_SHARED, QueueEntry
 from dispatchd.model.queue import Queue
+from dispatchd.model.stock import Stock
 from dispatchd.model.stored_entries import StoredEntry
 
 MOST_CHOSEN: Final = 16_384
@@ -61,7 +62,7 @@ class Residency:
             line = queue.lines[priority]
             if not len(line.paged):
                 continue
-            average: i64 = line.paged_bytes // len(line.paged) + 1
+            average: i64 = line.away.octets // len(line.paged) + 1
             # Less than what `choose` leaves in front, in either measure: else it would go to and fro for ever.
             least_bytes: i64 = self.most_bytes // 5 // lines
             least: i64 = min(self.most // 5 // lines, least_bytes // average)
@@ -77,7 +78,7 @@ def resident(queue: Queue) -> tuple[i64, i64]:
     size: i64 = queue.ready_bytes
     for line in queue.lines:
         count -= len(line.paged)
-        size -= line.paged_bytes
+        size -= line.away.octets
     return count, size
 
 
@@ -105,8 +106,8 @@ def page_in(queue: Queue, priority: int, count: i64, found: list[StoredEntry]) -
     line = queue.lines[priority]
     line.page_in(entries, count)
     if not len(line.paged):
-        queue.ready_bytes -= line.paged_bytes
-        line.paged_bytes = 0
+        queue.waiting.remove_all(line.away)
+        line.away = Stock()
 
 
 def stored_entry(ref: Any, position: int, message: Message, expires_at: int) -> QueueEntry:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from dispatchd.web.node import NODE
 from dispatchd.web.snapshots import Row
 
+SINGLE_ACTIVE: Final = "x-single-active-consumer"
 DEFAULT_CONSUMER_TIMEOUT: Final = 0
 """Without `x-consumer-timeout` a consumer may take as long as it likes."""
 
@@ -21,10 +23,18 @@ def _queue(row: Row) -> Row:
         "node": NODE,
         "type": "classic",
         "consumer_details": [],
-        "exclusive_consumer_tag": next(
-            (each["consumer_tag"] for each in row.get("consumer_details", ()) if each["exclusive"]), None
-        ),
+        "exclusive_consumer_tag": _tag(row, lambda consumer: consumer["exclusive"]),
+        "single_active_consumer_tag": _tag(row, lambda consumer: consumer["active"]) if _has_one_active(row) else None,
     }
+
+
+def _has_one_active(row: Row) -> bool:
+    return bool({**row.get("effective_policy_definition", {}), **row.get("arguments", {})}.get(SINGLE_ACTIVE))
+
+
+def _tag(row: Row, is_it: Callable[[Row], bool]) -> str | None:
+    """That of the consumer for which this is so."""
+    return next((each["consumer_tag"] for each in row.get("consumer_details", ()) if is_it(each)), None)
 
 
 def _connection(_row: Row) -> Row:

@@ -10,8 +10,10 @@ import pika
 import pytest
 from broker.admin import api
 from broker.process import BrokerProcess
-from broker.traffic import BODY, STAMP, counted, send, until
+from broker.traffic import BODY, STAMP, counted, persistent_steps, send, until
 from pika.adapters.blocking_connection import BlockingConnection
+
+from dispatchd.actors.queue_counts import EACH_IN_MEMORY
 
 ALL = {
     "publish": 12, "confirm": 3, "return_unroutable": 1, "drop_unroutable": 2, "deliver": 1, "deliver_no_ack": 1,
@@ -99,11 +101,50 @@ def test_figures_of_queues(counting: BrokerProcess) -> None:
         "message_bytes": count * size, "message_bytes_ready": (count - 1) * size,
         "message_bytes_unacknowledged": size, "message_bytes_ram": count * size, "message_bytes_paged_out": 0,
         "consumer_utilisation": 0, "head_message_timestamp": None, "messages_details": {"rate": 0.0},
+        "messages_persistent": 0, "message_bytes_persistent": 0, "memory": count * (size + EACH_IN_MEMORY),
     }  # fmt: skip
     assert {name: row[name] for name in expected} == expected
     assert 0 <= (datetime.now(UTC) - datetime.fromisoformat(row["idle_since"])).total_seconds() < 60
     capacities = {name: api(counting, "GET", f"queues/%2F/{name}")[1]["consumer_capacity"] for name in OF_QUEUES}
     assert capacities == {"empty": 0, "stats": 0, "taken": 1}
+
+
+def test_what_is_persistent_is_known_wherever_it_is(
+    counting: BrokerProcess, connect: Callable[..., BlockingConnection], fresh: Callable[[str], str]
+) -> None:
+    """As RabbitMQ 3.10.8 tells of the same steps: tests/compat."""
+    channel = connect(counting).channel()
+    kept, brief = fresh("kept"), fresh("brief")
+    found = []
+    for _ in persistent_steps(channel, kept, brief):
+        rows = [api(counting, "GET", f"queues/%2F/{name}")[1] for name in (kept, brief)]
+        found.append([(row["messages_persistent"], row["message_bytes_persistent"]) for row in rows])
+    assert found == [[(4, 40), (0, 0)], [(3, 30), (0, 0)], [(1, 10), (0, 0)], [(0, 0), (0, 0)]]
+
+
+def test_what_is_persistent_is_known_after_a_restart(own_broker: BrokerProcess) -> None:
+    with BlockingConnection(pika.ConnectionParameters(own_broker.host, own_broker.port)) as connection:
+        channel = connection.channel()
+        channel.queue_declare("q", durable=True)
+        for mode in (1, 2, 2):
+            channel.basic_publish("", "q", BODY, pika.BasicProperties(delivery_mode=mode))
+    own_broker.stop()
+    own_broker.start()
+    row = api(own_broker, "GET", "queues/%2F/q")[1]
+    assert (row["messages"], row["messages_persistent"], row["message_bytes_persistent"]) == (2, 2, 2 * len(BODY))
+
+
+def test_who_is_the_single_active_consumer_is_told(
+    counting: BrokerProcess, connect: Callable[..., BlockingConnection], fresh: Callable[[str], str]
+) -> None:
+    channel = connect(counting).channel()
+    alone = fresh("alone")
+    channel.queue_declare(alone, arguments={"x-single-active-consumer": True})
+    row = api(counting, "GET", f"queues/%2F/{alone}")[1]
+    assert row["single_active_consumer_tag"] is None
+    for tag in ("first", "second"):
+        channel.basic_consume(alone, lambda *_: None, consumer_tag=tag)
+    assert api(counting, "GET", f"queues/%2F/{alone}")[1]["single_active_consumer_tag"] == "first"
 
 
 def test_the_stamp_of_the_next_message(counting: BrokerProcess, fresh: Callable[[str], str]) -> None:

@@ -306,6 +306,7 @@ FIELDS: dict[str, dict[str, Any]] = {
         "0.message_stats.publish_details.rate": NUMBER, "0.message_stats.deliver_get_details.rate": NUMBER,
         **{f"0.message_bytes{name}": int for name in ("", "_ready", "_unacknowledged", "_ram", "_paged_out")},
         **{f"0.messages{name}": int for name in ("_ram", "_ready_ram", "_unacknowledged_ram", "_paged_out")},
+        **dict.fromkeys(("0.messages_persistent", "0.message_bytes_persistent", "0.memory"), int),
         "0.consumer_capacity": NUMBER, "0.consumer_utilisation": NUMBER, "0.messages_details.rate": NUMBER,
     },
     "exchanges": {

@@ -17,6 +17,7 @@ from broker.admin import SECONDS, api
 from broker.process import BrokerProcess
 from pika.adapters.blocking_connection import BlockingConnection
 
+from dispatchd.actors.queue_counts import EACH_IN_MEMORY
 from dispatchd.model import alarms
 from dispatchd.web.metrics import CAUSES
 
@@ -149,6 +150,9 @@ def test_each_object_has_its_figures(
     samples = scrape(measured, "metrics/per-object")
     assert samples["rabbitmq_queue_messages_ready", of_queue] == 1
     assert samples["rabbitmq_queue_messages_published_total", of_queue] == 1
+    assert samples["rabbitmq_queue_messages_persistent", of_queue] == 0
+    assert samples["rabbitmq_queue_messages_persistent_bytes", of_queue] == 0
+    assert samples["rabbitmq_queue_process_memory_bytes", of_queue] == len(b"body") + EACH_IN_MEMORY
     assert total(samples, "rabbitmq_channel_messages_published_total") >= 1
     assert scrape(measured, "metrics/detailed") == {}
     path = "metrics/detailed?family=queue_coarse_metrics&family=connection_metrics"

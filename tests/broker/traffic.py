@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pika
 from broker.admin import SECONDS, api
-from pika.adapters.blocking_connection import BlockingConnection
+from pika.adapters.blocking_connection import BlockingChannel, BlockingConnection
 
 BODY = b"0123456789"
 STAMP = 1_700_000_000
@@ -50,6 +51,32 @@ def send(connection: BlockingConnection) -> None:
     committing.tx_select()
     committing.basic_publish("", "stats", BODY)
     committing.queue_declare("stats", passive=True)
+
+
+def persistent_steps(channel: BlockingChannel, durable: str, brief: str) -> Iterator[None]:
+    """Messages of both kinds in a durable queue and in another one, which leave them in different ways."""
+    channel.queue_declare(durable, durable=True)
+    channel.queue_declare(brief)
+    for mode in (2, 1, 2, 2, 1, 2):
+        for name in (durable, brief):
+            channel.basic_publish("", name, BODY, pika.BasicProperties(delivery_mode=mode))
+    channel.queue_declare(durable, passive=True)
+    first, _, _ = channel.basic_get(durable)
+    yield
+    channel.basic_ack(first.delivery_tag)
+    second, _, _ = channel.basic_get(durable)
+    channel.basic_nack(second.delivery_tag, requeue=True)
+    channel.queue_declare(durable, passive=True)
+    yield
+    for _ in range(2):
+        channel.basic_get(durable, auto_ack=True)
+    last, _, _ = channel.basic_get(durable)
+    channel.basic_reject(last.delivery_tag, requeue=False)
+    channel.queue_declare(durable, passive=True)
+    yield
+    channel.queue_purge(durable)
+    channel.queue_purge(brief)
+    yield
 
 
 def counted(row: Any) -> dict[str, int]:

@@ -10,7 +10,7 @@ import pika
 import pytest
 from broker.admin import api
 from broker.process import BrokerProcess
-from broker.traffic import counted, send, until
+from broker.traffic import counted, persistent_steps, send, until
 from compat.rabbitmq import RabbitMQ
 from pika.adapters.blocking_connection import BlockingConnection
 
@@ -64,3 +64,20 @@ def test_the_same_figures(rabbitmq: RabbitMQ, dispatchd: BrokerProcess) -> None:
         until(dispatchd, f"vhosts/{vhost}", lambda row: counted(row).get("publish"), 12)
         ours = figures(dispatchd, vhost)
         until(rabbitmq, "whoami", lambda _told: figures(rabbitmq, vhost), ours)
+
+
+@pytest.mark.timeout(120)
+def test_the_same_is_persistent(rabbitmq: RabbitMQ, dispatchd: BrokerProcess) -> None:
+    def told(broker: Any) -> list[tuple[int, int]]:
+        rows = [api(broker, "GET", f"queues/%2F/{name}")[1] for name in ("kept", "brief")]
+        return [(row.get("messages_persistent", 0), row.get("message_bytes_persistent", 0)) for row in rows]
+
+    parameters = [pika.ConnectionParameters(each.host, each.port, heartbeat=0) for each in (dispatchd, rabbitmq)]
+    connections = [BlockingConnection(each) for each in parameters]
+    steps = [persistent_steps(connection.channel(), "kept", "brief") for connection in connections]
+    for _ in zip(*steps, strict=True):
+        until(rabbitmq, "whoami", lambda _told: told(rabbitmq), told(dispatchd))
+    for connection in connections:
+        for name in ("kept", "brief"):
+            connection.channel().queue_delete(name)
+        connection.close()

@@ -334,6 +334,10 @@ class AnyQueue(RuleBasedStateMachine):
         assert positions(self.queue.entries()) == self.ready
         assert len(self.queue) == len(self.ready)
         assert self.queue.ready_bytes == sum(self.sizes[position] for position in self.ready)
+        for stock, held in ((self.queue.waiting, self.queue.entries()), (self.queue.out, self.out.values())):
+            assert stock.octets == sum(entry.message.size for entry in held)
+            persistent = [entry.message.size for entry in held if entry.message.persistent]
+            assert (stock.persistent, stock.persistent_octets) == (len(persistent), sum(persistent))
         assert self.queue.unacked == len(self.out)
         assert self.queue.last_position == self.queue.published == self.last
         assert self.queue.acknowledged == len(self.settled)
