@@ -21,6 +21,7 @@ BUILT_IN_USER: Final = "guest"
 BUILT_IN_HASH: Final = base64.b64encode(b"$2b$04$NGqeySGVyOMhS9ESzhde2uCVFk6PlOV5n0Lauqb.13byzsVBDta46").decode()
 
 
+@lru_cache(maxsize=1_000)
 def is_loopback(peer: str) -> bool:
     """Whether the address of a socket's other end is this machine's own (127.0.0.0/8, ::1, ::ffff:127.0.0.0/104)."""
     try:
@@ -115,9 +116,10 @@ class Credentials:
     def is_cached(self, user: str, password: bytes) -> bool:
         """Whether this password was found to be right before, and is the user's still. Takes microseconds."""
         proven, known = self._proven.get(user), self.users.find(user)
+        digest = self._digest(user, password)  # also of who is nobody: one could tell by the time
         if proven is None or known is None or proven[0] != known.hash:
             return False
-        return hmac.compare_digest(proven[1], self._digest(user, password))
+        return hmac.compare_digest(proven[1], digest)
 
     def check(self, user: str, password: bytes) -> bool:
         """Whether this is the user's password. Takes as long as bcrypt does, so it belongs on a native thread.
@@ -156,7 +158,7 @@ class Credentials:
         return rounds
 
     def _digest(self, user: str, password: bytes) -> bytes:
-        return hashlib.blake2b(user.encode() + b"\0" + password, key=self._key).digest()
+        return hashlib.blake2b(user.encode(errors="surrogatepass") + b"\0" + password, key=self._key).digest()
 
 
 def _hash_of(user: User) -> PasswordHash | None:

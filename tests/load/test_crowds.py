@@ -8,6 +8,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -138,22 +139,26 @@ def _floods(number: int) -> Iterator[bytes]:
 def test_who_never_logs_in_is_closed_and_takes_no_memory(broker: DurableBroker) -> None:
     a_round(broker)
     before, began = memory(broker), time.monotonic()
-    sockets = [socket.create_connection((broker.host, broker.port), 30) for _ in range(SILENT)]
+    sockets, connected = [], []
+    for _ in range(SILENT):
+        sockets.append(socket.create_connection((broker.host, broker.port), 30))
+        connected.append(time.monotonic())
     ended: list[float] = []
 
     def send(number: int) -> None:
         slowly = number % 6 == 2
-        try:
+        with suppress(OSError):
             for piece in _floods(number):
                 sockets[number].sendall(piece)
                 gevent.sleep(1 if slowly else 0)
+
+    def read(number: int) -> None:
+        with suppress(OSError):
             while sockets[number].recv(65_536):
                 pass
-        except OSError:
-            pass
-        ended.append(time.monotonic() - began)
+        ended.append(time.monotonic() - connected[number])
 
-    greenlets = [gevent.spawn(send, number) for number in range(SILENT)]
+    greenlets = [gevent.spawn(act, number) for number in range(SILENT) for act in (send, read)]
     gevent.sleep(1)
     rounds, most = [], 0
     while time.monotonic() - began < (HANDSHAKE_SECONDS if SOAK else 1.5):
@@ -164,9 +169,9 @@ def test_who_never_logs_in_is_closed_and_takes_no_memory(broker: DurableBroker) 
     assert most / SILENT <= EACH_BEFORE_LOGIN
     if SOAK:
         gevent.joinall(greenlets, timeout=60)
-        print(f"all closed after {max(ended):.1f} s")
+        print(f"all closed within {max(ended):.2f} s of their connect")
         assert len(ended) == SILENT
-        assert max(ended) <= HANDSHAKE_SECONDS + 2
+        assert max(ended) <= HANDSHAKE_SECONDS + 0.5
         assert max(rounds) <= 2
     gevent.killall(greenlets)
     for sock in sockets:
@@ -191,10 +196,15 @@ def _share(values: list[float], limit: float) -> float:
     return sum(value <= limit for value in values) / len(values)
 
 
-def refused_after(broker: DurableBroker, user: str, password: str) -> float:
-    """Seconds until a login is refused."""
+def started(broker: DurableBroker) -> RawClient:
+    """A client that has still to log in."""
     client = RawClient(broker.host, broker.port, timeout=60)
     client.start()
+    return client
+
+
+def refused(client: RawClient, user: str, password: str) -> float:
+    """Seconds until a login is refused."""
     capabilities: Any = {"capabilities": {"authentication_failure_close": True}}
     began = time.monotonic()
     client.send(spec.Connection.StartOk(capabilities, "PLAIN", f"\0{user}\0{password}"))
@@ -216,7 +226,7 @@ def test_nobody_can_tell_a_wrong_password_from_an_unknown_user(broker: DurableBr
     took: dict[str, list[float]] = {"guest": [], "nobody": []}
     for number in range(200):
         for user, times in took.items():
-            times.append(refused_after(broker, user, f"wrong {number}"))
+            times.append(refused(started(broker), user, f"wrong {number}"))
     chance = same_chance(took["guest"], took["nobody"])
     middle = {user: sorted(times)[100] * 1e3 for user, times in took.items()}
     print(f"medians in ms: {middle}; p = {chance:.3f}")
@@ -232,7 +242,8 @@ def test_many_wrong_passwords_hold_nobody_up(start: Start) -> None:
     a_round(broker)
     innocent = Innocent(broker.host, broker.port)
     innocent.expect_progress()
-    greenlets = [gevent.spawn(refused_after, broker, "guest", f"wrong {n}") for n in range(WRONG_AT_ONCE)]
+    clients = [started(broker) for _ in range(WRONG_AT_ONCE)]  # so that all of them begin at once, and quickly
+    greenlets = [gevent.spawn(refused, client, "guest", f"wrong {n}") for n, client in enumerate(clients)]
     waits: list[float] = []
     rounds: list[float] = []
     while not all(greenlet.ready() for greenlet in greenlets):
@@ -245,8 +256,8 @@ def test_many_wrong_passwords_hold_nobody_up(start: Start) -> None:
     print(f"messages beside them within {percentile(waits, 0.99) * 1e3:.0f} ms (99 %),", end=" ")
     print(f"a known user's login and round within {max(rounds) * 1e3:.0f} ms")
     if SOAK:
-        assert percentile(waits, 0.99) <= 0.1
-        assert percentile(rounds, 0.99) <= 0.5
+        assert percentile(waits, 0.99) <= 0.02
+        assert max(rounds) <= 0.1
 
 
 # Who does not read
