@@ -129,8 +129,7 @@ class PersistenceActor(Actor):
         self._dropped: list[Dropped] = []
         self._commit_is_due = False
         self._timer: gevent.Greenlet[..., None] | None = None
-        self._flushed = Event()
-        self._flushed.set()
+        self._flushed: Event | None = None
         self._to_be_read: deque[Read] = deque()
         self._reading: AsyncResult[Any] | None = None
         self.pressure = Pressure()
@@ -213,9 +212,11 @@ class PersistenceActor(Actor):
     @receives(Flush)
     def on_flush(self, _message: Flush) -> Event:
         """Commit everything now; the answer is an event that is set when that is done."""
-        self._flushed.clear()
+        if self._flushed is None:
+            self._flushed = Event()
+        flushed = self._flushed
         self._schedule()
-        return self._flushed
+        return flushed
 
     # Reading
 
@@ -295,7 +296,7 @@ class PersistenceActor(Actor):
             self._is_full
             or bool(self._waiting)
             or bool(self._then)
-            or not self._flushed.is_set()
+            or self._flushed is not None
             or self.pressure.is_high
             or self._journal.live_adds() > ENTRIES_HELD_BACK
         )
@@ -377,12 +378,13 @@ class PersistenceActor(Actor):
         while self._dropped:
             self._let_go_of(self._dropped[0])
             del self._dropped[0]
-        if self._is_well:
+        if self._is_well and (self._alarm or self._is_full):
             self._end_alarm()
         if self.pressure.is_high:
             self._measure_pressure()
-        if self._journal.is_empty() and not self._waiting and not self._then:
+        if self._flushed is not None and self._journal.is_empty() and not self._waiting and not self._then:
             self._flushed.set()
+            self._flushed = None
         self._schedule()
 
     def _let_go_of(self, dropped: Dropped) -> None:
@@ -427,10 +429,9 @@ class PersistenceActor(Actor):
         return True
 
     def _raise_alarm(self, cause: str, detail: str) -> None:
-        if self._alarm != cause:
-            self._end_alarm()
+        told: Told = [(self._broker, AlarmEnded(self._alarm))] if self._alarm not in ("", cause) else []
         self._alarm = cause
-        self._broker.tell(AlarmRaised(cause, detail))
+        tell_all([*told, (self._broker, AlarmRaised(cause, detail))])
 
     def _end_alarm(self) -> None:
         self._pause, self._is_full = 0.0, False

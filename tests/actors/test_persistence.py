@@ -583,6 +583,21 @@ def test_a_full_store_is_emptied_first_and_publishers_wait(
     wait_until(lambda: broker.told[-1:] == [AlarmEnded(STORE)])
 
 
+def test_a_full_store_makes_room_before_it_waits(
+    start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "RETRY_SECONDS", 3600.0)
+    actor = start()
+    old = add(actor, channel, 1)
+    wait_until(lambda: channel.told)
+    store.is_full = True
+    actor.actor_inbox.pause()
+    actor.ref.tell(Delete(QUEUE, old))
+    add(actor, channel, 2)
+    actor.actor_inbox.resume()
+    wait_until(lambda: store.positions() == [])
+
+
 def test_a_full_store_is_emptied_in_as_small_parts_as_it_has_room_for(
     start: Start, store: GatedStore, channel: Listener, broker: Listener
 ) -> None:
