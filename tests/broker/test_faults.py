@@ -34,7 +34,7 @@ from dispatchd.actors.messages import (
     Route,
     Settle,
 )
-from dispatchd.actors.persistence import CommitDue, CommitEnded, PersistenceActor
+from dispatchd.actors.persistence import CommitEnded, PersistenceActor
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor
 from dispatchd.actors.vhost import VhostActor
@@ -332,7 +332,7 @@ def test_a_failing_vhost_keeps_everything(
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=ERROR_NAMES)
-@pytest.mark.parametrize("message_type", [CommitDue, CommitEnded])
+@pytest.mark.parametrize("message_type", [Add, CommitEnded])
 def test_failing_persistence_loses_nothing(
     running: Broker, bystander: Bystander, name: str, message_type: type, error: Callable[[], BaseException]
 ) -> None:

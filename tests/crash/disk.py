@@ -33,9 +33,12 @@ class Operation(NamedTuple):
 
 
 def read_recording(file: Path) -> Iterator[Operation]:
-    """The operations in their order. The last may be missing if its process was killed."""
+    """The operations in their order, of processes that have ended.
+
+    The last may be there by half if its process was killed: that is cut off, for another process to follow.
+    """
     recorded = file.read_bytes()
-    at = 0
+    at = end = 0
     while at + _HEAD.size <= len(recorded):
         kind, time, offset, path_size, data_size = _HEAD.unpack_from(recorded, at)
         at += _HEAD.size
@@ -43,7 +46,9 @@ def read_recording(file: Path) -> Iterator[Operation]:
         data = recorded[at + path_size : at + path_size + data_size]
         at += path_size + data_size
         if at <= len(recorded):
+            end = at
             yield Operation(kind.decode(), time, path.decode(), offset, data)
+    os.truncate(file, end)
 
 
 class Content:
