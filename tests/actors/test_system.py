@@ -19,6 +19,7 @@ from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.connection import ConnectionActor
 from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.messages import (
+    Add,
     DeletePlaces,
     Deliver,
     Done,
@@ -53,6 +54,7 @@ FAILURES: list[tuple[type[Actor], type]] = [
     (ChannelActor, Deliver),
     (ChannelActor, Got),
     (ChannelActor, Done),
+    (persistence.PersistenceActor, Add),
     (persistence.PersistenceActor, persistence.CommitDue),
     (persistence.PersistenceActor, persistence.CommitEnded),
     (QueueActor, OnDisk),
