@@ -1,8 +1,8 @@
 """One native thread of the system that does one thing after the other for an actor.
 
 Much like a pool of one of gevent's, but the watcher that wakes the loop is made once and not for each call, the thread
-waits at a queue of the interpreter's own, and nobody but who made it waits for what it does: a confirm with a pool took
-a tenth longer.
+waits at a queue of the interpreter's own, and what came of a call is told to one function: the first two alone took 25
+µs less each time.
 """
 
 from __future__ import annotations
