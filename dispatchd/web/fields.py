@@ -8,7 +8,6 @@ from typing import Any, Final
 from dispatchd.web.node import NODE
 from dispatchd.web.snapshots import Row
 
-SINGLE_ACTIVE: Final = "x-single-active-consumer"
 DEFAULT_CONSUMER_TIMEOUT: Final = 0
 """Without `x-consumer-timeout` a consumer may take as long as it likes."""
 
@@ -19,17 +18,14 @@ def completed(kind: str, row: Row) -> Row:
 
 
 def _queue(row: Row) -> Row:
+    has_one_active = row.get("arguments", {}).get("x-single-active-consumer")  # which no policy can ask
     return {
         "node": NODE,
         "type": "classic",
         "consumer_details": [],
         "exclusive_consumer_tag": _tag(row, lambda consumer: consumer["exclusive"]),
-        "single_active_consumer_tag": _tag(row, lambda consumer: consumer["active"]) if _has_one_active(row) else None,
+        "single_active_consumer_tag": _tag(row, lambda consumer: bool(consumer["active"] and has_one_active)),
     }
-
-
-def _has_one_active(row: Row) -> bool:
-    return bool({**row.get("effective_policy_definition", {}), **row.get("arguments", {})}.get(SINGLE_ACTIVE))
 
 
 def _tag(row: Row, is_it: Callable[[Row], bool]) -> str | None:
@@ -72,7 +68,10 @@ def channel_of(name: str, user: str) -> Row:
 
 def consumer_row(queue: Row, told: Row, user: str) -> Row:
     """A consumer, of what its queue tells of it."""
-    timeout = {**queue.get("effective_policy_definition", {}), **queue.get("arguments", {})}.get("x-consumer-timeout")
+    asked = (
+        queue.get("arguments", {}).get("x-consumer-timeout"),
+        queue.get("effective_policy_definition", {}).get("consumer-timeout"),
+    )
     is_active = bool(told.get("active", True))
     return {
         "consumer_tag": told["consumer_tag"],
@@ -82,7 +81,7 @@ def consumer_row(queue: Row, told: Row, user: str) -> Row:
         "exclusive": told["exclusive"],
         "prefetch_count": told["prefetch_count"],
         "arguments": told.get("arguments", {}),
-        "consumer_timeout": timeout if isinstance(timeout, int) else DEFAULT_CONSUMER_TIMEOUT,
+        "consumer_timeout": min((each for each in asked if each is not None), default=DEFAULT_CONSUMER_TIMEOUT),
         "queue": {"name": queue["name"], "vhost": queue["vhost"]},
         "channel_details": channel_of(told["channel"], user),
     }

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from dispatchd.actors.runtime import System
 from dispatchd.web import meter as meter_module
+from dispatchd.web.fields import consumer_row
 from dispatchd.web.history import POINTS, History
 from dispatchd.web.meter import Meter
 from dispatchd.web.server import AdminServer
@@ -216,6 +217,24 @@ def test_connections_and_channels_have_rates(system: System, admin: AdminServer)
     begin(FakeChannel(system, "ch", told={"published": 3}))
     assert get(admin, "connections")[0]["recv_oct_details"] == {"rate": 0}
     assert get(admin, "channels")[0]["message_stats"]["publish"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "definition", "expected"),
+    [
+        ({}, {}, 0),
+        ({"x-consumer-timeout": 60_000}, {}, 60_000),
+        ({}, {"consumer-timeout": 30_000}, 30_000),
+        ({"x-consumer-timeout": 60_000}, {"consumer-timeout": 30_000}, 30_000),
+        ({"x-consumer-timeout": 60_000}, {"consumer-timeout": 90_000}, 60_000),
+    ],
+)
+def test_the_timeout_of_a_consumer_is_that_of_its_queue(
+    arguments: dict[str, Any], definition: dict[str, Any], expected: int
+) -> None:
+    queue = {"name": "q", "vhost": "/", "arguments": arguments, "effective_policy_definition": definition}
+    told = {"consumer_tag": "t", "channel": "c (1)", "ack_required": True, "exclusive": False, "prefetch_count": 0}
+    assert consumer_row(queue, told, "guest")["consumer_timeout"] == expected
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=1, max_size=500))
