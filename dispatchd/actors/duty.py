@@ -147,8 +147,11 @@ class Duty(TurnTaker):
         self.actor.is_measured()
         return window
 
-    def answer(self, told: Sequence[tuple[Any, Any]]) -> None:
-        """Tell all of this; the message that is being handled is answered."""
+    def answer(self, told: Sequence[tuple[Any, Any]] = ()) -> None:
+        """Tell all of this: from now on the message that is being handled is neither refused nor repeated.
+
+        If the rest of its handler fails, it is for `restarted` to go on with that.
+        """
         self.is_answered = True
         tell_all(told)
 

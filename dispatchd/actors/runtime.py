@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import count
 from operator import attrgetter
 from time import perf_counter_ns
@@ -53,17 +53,19 @@ def receives(message_type: type) -> Callable[[Handler], Handler]:
 
 
 class Ref(pykka.ActorRef["Actor"]):
-    """A reference that may outlive its actor: a message to a stopped one is refused, never lost without a word."""
+    """A reference that may outlive its actor: a message to a stopped one is refused, never lost without a word.
+
+    `tell` is the mailbox's own: a message passes through no other function on its way.
+    """
+
+    tell: Callable[[ActorMessage], None]  # type: ignore[assignment]  # which Pykka has as a method
 
     def __init__(self, actor: Actor) -> None:
         super().__init__(actor)
         self.name = actor.name
         self.number = actor.number
         self.mailbox = actor.actor_inbox
-
-    def tell(self, message: ActorMessage) -> None:
-        """Put a message into the actor's mailbox; if it has stopped, refuse the message to whoever waits for it."""
-        self.mailbox.tell(message)
+        self.tell = self.mailbox.tell
 
 
 Telling = tuple[Ref, ActorMessage]
@@ -132,12 +134,14 @@ class Actor(pykka.Actor):
     """An actor with a name, a parent, handlers by message type, and figures that are read from outside.
 
     `ref` is the reference to hand out. Subclasses mark their handlers with `@receives(MessageType)` and may override
-    `restarted`, `quarantined`, `on_stop`, `farewell` and `waits_for`.
+    `restarted`, `quarantined`, `on_stop`, `farewell` and `waits_for`. A handler says `answered` when it is through with
+    what can fail.
     """
 
     # Python lets objects share the keys of their dictionaries up to 30; with these in it a queue's would take 1.7 KiB.
     __slots__ = (
         "_quarantined_for",
+        "answered",
         "began_at",
         "duty",
         "failures",
@@ -180,6 +184,7 @@ class Actor(pykka.Actor):
         super().__init__()
         self.name = name
         self.duty = Duty(self, self._handlers, system.turns)
+        self.answered = self.duty.answer
         self.actor_inbox = self.duty.inbox
         self.number = system.next_number()
         self.ref = self._actor_ref = Ref(self)
@@ -259,13 +264,6 @@ class Actor(pykka.Actor):
     def is_measured(self) -> None:
         """Something is noted of the actor from now on."""
         self.system.measured[self.number] = self
-
-    def answered(self, told: Sequence[Telling] = ()) -> None:
-        """Tell all of this: from now on the message that is being handled is neither refused nor repeated.
-
-        If the rest of its handler fails, it is for `restarted` to go on with that.
-        """
-        self.duty.answer(told)
 
     def fail(self, message: Any, error: BaseException, *, may_repeat: bool = True) -> Any:
         """Go on after a failure. Returns what the handler did when the message was tried once more."""

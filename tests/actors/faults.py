@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 
 import dispatchd.actors
 from dispatchd.actors import runtime
+from dispatchd.actors.duty import Duty
 from dispatchd.actors.mailbox import Mailbox
-from dispatchd.actors.runtime import Actor, Ref
+from dispatchd.actors.runtime import Actor
 
 FOLDER = Path(dispatchd.actors.__file__).parent
 NO_STEPS = frozenset({"runtime.py", "duty.py", "turns.py", "mailbox.py", "failures.py", "messages.py"})
@@ -26,7 +27,7 @@ NO_STEPS = frozenset({"runtime.py", "duty.py", "turns.py", "mailbox.py", "failur
 TELLING = frozenset({"tell_all", "self.answered", "self.end"})
 TELLING_CODE: frozenset[CodeType] = frozenset(
     told.__code__
-    for told in (Ref.tell, runtime.tell_all, Actor.answered, Actor.end, Mailbox.tell)
+    for told in (runtime.tell_all, Duty.answer, Actor.end, Mailbox.tell)
     if hasattr(told, "__code__")  # else it is compiled
 )
 
