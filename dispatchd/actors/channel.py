@@ -246,6 +246,9 @@ class ChannelActor(ChannelMethods):
         self._progressed()
 
     def _progressed(self) -> None:
+        """Go on with what waits for what was published before it, if anything does."""
+        if self._waiting_for is None and self._committing is None and not (self._backlog or self._disconnected):
+            return
         try:
             self._resume()
         except AmqpError as error:

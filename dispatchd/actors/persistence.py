@@ -41,6 +41,7 @@ from dispatchd.actors.pressure import Pressure
 from dispatchd.actors.runtime import Actor, Ref, System, Told, receives, tell_all
 from dispatchd.model.alarms import FAILING, SCRATCH, STORE
 from dispatchd.model.journal import Changes, Journal
+from dispatchd.model.publishes import by_channel
 from dispatchd.model.records import read_id
 from dispatchd.store.interface import Dropped, StoreFull
 
@@ -53,6 +54,8 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 """Between attempts to write to a disk that fails: the pauses double."""
+FEW_TURNS = 1
+"""So many others may have something to say when a commit begins that is waited for: it does not wait for them."""
 ENTRIES_HELD_BACK = 5000
 """Above this a batch goes without waiting for the interval: encoding it must not hold up the loop."""
 
@@ -156,11 +159,8 @@ class PersistenceActor(Actor):
             message.refuse(self._quarantine_reason())
         elif message.publishing is not None:
             self._waiting += [message.publishing]
-        self._measure_pressure()
+        self.pressure.update(self._journal)
         self._schedule()
-
-    def _measure_pressure(self) -> None:
-        self.pressure.update(self._journal.live_adds(), int(self._journal.live_bytes))
 
     @receives(Delete)
     def on_delete(self, message: Delete) -> None:
@@ -283,10 +283,9 @@ class PersistenceActor(Actor):
         if self._journal.live_adds() > LARGE:
             early = self._commit_started + SECONDS_BETWEEN_LARGE - time.perf_counter()
         if early > 0:
-            if self._timer is not None:
-                self._timer.kill(block=False)
+            self._stop_timer()
             self._timer = gevent.spawn_later(early, self.ref.tell, CommitDue())
-        elif self.actor_inbox or self.system.turns:
+        elif self.actor_inbox or len(self.system.turns) > FEW_TURNS:
             self.ref.tell(CommitDue())
         else:
             self._begin_commit()
@@ -308,7 +307,9 @@ class PersistenceActor(Actor):
 
     def _begin_commit(self) -> None:
         """Begin a commit, unless one is under way."""
-        self._forget_schedule()
+        self._commit_is_due = self._is_pausing = False
+        if self._timer is not None:
+            self._stop_timer()
         if self._committing is not None:
             return
         self._removes_only = self._is_full and not self._made_room and self._journal.has_removals()
@@ -322,8 +323,7 @@ class PersistenceActor(Actor):
             self._waiting, self._then = [], []
         self._commit()
 
-    def _forget_schedule(self) -> None:
-        self._commit_is_due = self._is_pausing = False
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.kill(block=False)
             self._timer = None
@@ -354,10 +354,9 @@ class PersistenceActor(Actor):
 
     def _committed(self, dropped: Dropped) -> None:
         publishings, then = self._committing_for
-        by_channel: dict[Ref, list[Publishing]] = {}
-        for publishing in publishings:
-            by_channel.setdefault(publishing.channel, []).append(publishing)
-        told: Told = [(channel, Committed(committed)) for channel, committed in by_channel.items()]
+        told: Told = []
+        for channel, committed in by_channel(publishings):
+            told.append((channel, Committed(committed)))
         told += then
         self._committing = self._running = None
         self._committing_for = ([], [])
@@ -381,7 +380,7 @@ class PersistenceActor(Actor):
         if self._is_well and (self._alarm or self._is_full):
             self._end_alarm()
         if self.pressure.is_high:
-            self._measure_pressure()
+            self.pressure.update(self._journal)
         if self._flushed is not None and self._journal.is_empty() and not self._waiting and not self._then:
             self._flushed.set()
             self._flushed = None
@@ -445,7 +444,8 @@ class PersistenceActor(Actor):
 
         How a commit ended may be what the failure lost, but the same batch may be committed again.
         """
-        self._forget_schedule()
+        self._commit_is_due = self._is_pausing = False
+        self._stop_timer()
         if self._reading is not None and self._reading.ready():
             self._reading = None
         self._read_next()
@@ -465,7 +465,7 @@ class PersistenceActor(Actor):
 
     def quarantined(self, reason: str) -> None:
         """What is published is refused now, so nobody needs to wait."""
-        self.pressure.update(0, 0)
+        self.pressure.end()
 
     def waits_for(self) -> str | None:
         """What its native threads do for it, or when it tries again."""

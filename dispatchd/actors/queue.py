@@ -106,11 +106,12 @@ class QueueActor(QueueContents):
         confirms_stored = bool(stored) and publishing.confirm
         waits_for_disk = bool(stored) and self._pressure.is_high
         held = waits_for_disk or self._held_credit.is_due(queue)
-        told: Told = [(publishing.channel, Accepted(publishing, stored=confirms_stored, held=held, refused=refused))]
+        told: Told = []  # the disk first: the channel has its turn while that writes
         if stored and transaction is not None:
             told.append((self._persistence, Stage(transaction, queue_id, added=stored)))
         elif stored:
             told.append((self._persistence, Add(queue_id, stored, publishing if confirms_stored else None)))
+        told.append((publishing.channel, Accepted(publishing, stored=confirms_stored, held=held, refused=refused)))
         if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
             dead = [QueueEntry(each, self.ref, 0) for each in refused]
             self._dying += [(dead, MAXLEN, None)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from mypy_extensions import i64
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
     from dispatchd.model.access import Access, TopicAccess
     from dispatchd.model.catalogue import Catalogue
+    from dispatchd.model.router import Publishing
 
 TRANSIENT: Final = 1
 
@@ -103,6 +104,18 @@ def by_exchange(messages: list[Message]) -> list[tuple[str, list[Message], int]]
     if group:
         costs[exchange] = cost
     return [(name, group, costs[name]) for name, group in groups.items()]
+
+
+def by_channel(publishings: list[Publishing]) -> list[tuple[Any, list[Publishing]]]:
+    """Group publishings by the reference of the channel that they come from, in order."""
+    groups: dict[Any, list[Publishing]] = {}
+    for publishing in publishings:
+        group = groups.get(publishing.channel)
+        if group is None:
+            groups[publishing.channel] = [publishing]
+        else:
+            group.append(publishing)
+    return list(groups.items())
 
 
 def mandatory(messages: list[Message]) -> list[Message]:
