@@ -261,6 +261,11 @@ class QueueContents(Inspectable):
         tell_all(self._forgetting(self._purger.some()))
         self._purger.let_go()
 
+    def on_stop(self) -> None:
+        """Let go of what is in hand: its entries name their queue, and nobody else would free the two together."""
+        self._deliveries, self._dying, self._taken = [], [], None
+        self._dead_letterer.on_their_way.clear()
+
     # Rules, and failures
 
     def _read_rules(self) -> None:

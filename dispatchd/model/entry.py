@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
@@ -18,6 +18,7 @@ NEVER: Final = (1 << 62) - 1
 """An expiry that does not come."""
 
 
+@mypyc_attr(acyclic=True)
 class QueueEntry:
     """A message's place in a queue.
 
@@ -26,6 +27,8 @@ class QueueEntry:
     `returns` counts how often it came back, where the queue limits that; `shown` is then the message with that count
     in its headers. `expires_at` is in ms since 1970, or NEVER. `slot` is the journal's: NOT_STORED, STORED with its
     message, STORED_SHARED naming a content, STAGED for a transaction, or its index in the batch to be written next.
+
+    Python's collector does not look at entries (see `Message`): queues and channels that end have to let go of theirs.
     """
 
     __slots__ = (

@@ -81,7 +81,7 @@ class Router:
             unmatched = unroutable(messages)
             if unmatched:
                 for message in unmatched:
-                    message.visited = {alternate}
+                    message.visited = {alternate.number}
                 routes.append((alternate, unmatched))
         return routes
 
@@ -119,9 +119,9 @@ class Router:
             if not matched and alternate is not None:
                 matched = [alternate]
             for destination in matched:
-                if destination in visited:
+                if destination.number in visited:
                     continue
-                visited.add(destination)
+                visited.add(destination.number)
                 if destination.is_queue:
                     message.queues += 1
                 taken = groups.get(destination)

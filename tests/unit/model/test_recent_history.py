@@ -59,7 +59,7 @@ def test_a_copy_has_the_other_keys_and_has_been_nowhere() -> None:
     one = message("k")
     one.copy_to(["l"])
     assert one.visited is not None
-    one.visited.add("somewhere")
+    one.visited.add(7)
     history = History(20)
     history.note([one])
     [copy] = history.copies()
