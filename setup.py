@@ -19,8 +19,13 @@ COMPILED = (
     "dispatchd/perf/counting",
     "dispatchd/actors/ages.py",
     "dispatchd/actors/duty.py",
+    "dispatchd/actors/held_credit.py",
     "dispatchd/actors/mailbox.py",
     "dispatchd/actors/native_thread.py",
+    "dispatchd/actors/pager.py",
+    "dispatchd/actors/pressure.py",
+    "dispatchd/actors/publisher.py",
+    "dispatchd/actors/subscriber.py",
     "dispatchd/actors/turns.py",
     "dispatchd/actors/windows.py",
     "dispatchd/net/credit.py",
@@ -31,7 +36,7 @@ COMPILED = (
     "dispatchd/store/redo.py",
     "dispatchd/store/redo_log.py",
 )
-"""Packages and modules: what each message comes through. Not what actors do with it, so that one can see into that."""
+"""Packages and modules: what each message comes through. Not the actors themselves, so that one can see into them."""
 
 LENIENT = ("--follow-imports=silent", "--ignore-missing-imports", "--no-warn-unused-ignores", "--no-warn-return-any")
 """A build has neither the libraries nor their stubs: what has no types there is an object. `make check` is strict."""

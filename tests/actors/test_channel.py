@@ -60,6 +60,7 @@ from dispatchd.actors.messages import (
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import System
 from dispatchd.actors.session import Session, Vhost
+from dispatchd.actors.subscriber import Subscriber
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.errors import NotFound
 from dispatchd.amqp.message import make_message
@@ -793,6 +794,19 @@ def test_a_commit_through_an_exchange_that_is_gone_does_nothing(rig: Rig) -> Non
     assert rig.queue.take_all() == [Unsubscribe(consumer), Requeue(entries)]
 
 
+class Overdue:
+    """A subscriber whose client should have acknowledged something a millisecond ago."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._subscriber, name)
+
+    def overdue(self, _now: int) -> int:
+        return 1
+
+
 @pytest.mark.parametrize("failure", [Restart(), LookForOverdue()], ids=["failure", "overdue"])
 def test_a_commit_that_was_begun_is_complete_even_if_its_channel_ends(
     rig: Rig, failure: Any, monkeypatch: pytest.MonkeyPatch
@@ -800,7 +814,7 @@ def test_a_commit_that_was_begun_is_complete_even_if_its_channel_ends(
     one, other, settlement = transact(rig)
     rig.accept(one)
     if isinstance(failure, LookForOverdue):
-        monkeypatch.setattr(rig.channel._subscriber, "overdue", lambda _now: 1)
+        monkeypatch.setattr(rig.channel, "_subscriber", Overdue(rig.channel._subscriber))
     rig.tell(failure)
     assert rig.frames() == ["Channel.Close"]
     rig.accept(other)

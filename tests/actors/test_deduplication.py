@@ -8,6 +8,7 @@ import pytest
 from actors.harness import Client, World, failing
 from pamqp import commands as spec
 
+from dispatchd.actors import queue as queue_actor
 from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.messages import Bind, Enqueue, Forget, Settle
 from dispatchd.actors.queue import QueueActor
@@ -134,7 +135,7 @@ def test_a_queue_that_failed_takes_what_it_refused(
         raise ValueError
 
     with monkeypatch.context() as patched:
-        patched.setattr(queue._held_credit, "is_due", fail)
+        patched.setattr(queue_actor, "Accepted", fail)
         send(client, "b", b"refused when it was in the queue, and gone from there")
         refused(client)
     for value in "aabb":
