@@ -6,7 +6,7 @@ A large body is not copied: it goes between the buffers as it is, and so do the 
 from typing import Final
 
 from librt.strings import BytesWriter, write_i16_be, write_i32_be, write_i64_be
-from mypy_extensions import i16, i32, i64
+from mypy_extensions import i16, i32, i64, u8
 
 from dispatchd.amqp.constants import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_METHOD, FRAME_OVERHEAD
 from dispatchd.amqp.message import Message
@@ -19,6 +19,8 @@ _DELIVER: Final = 60
 _GET_OK: Final = 71
 _ACK: Final = 80
 _NACK: Final = 120
+_FRAME_END_FIRST: Final = (FRAME_END - 256) << 56
+"""As the first of eight octets; the writer takes signed values only."""
 
 
 LARGE_BODY: Final = 4096
@@ -77,7 +79,6 @@ def write_deliver(
     write_i64_be(out, delivery_tag)
     out.append(1 if redelivered else 0)
     out.write(message.address)
-    out.append(FRAME_END)
     _write_content(frames, channel, message, frame_max)
 
 
@@ -92,7 +93,6 @@ def encode_get_ok(
     out.append(1 if redelivered else 0)
     out.write(message.address)
     _write_long(out, message_count)
-    out.append(FRAME_END)
     _write_content(frames, channel, message, frame_max)
     return frames.all()
 
@@ -107,7 +107,6 @@ def encode_return(channel: i64, reply_code: i64, reply_text: str, message: Messa
     _write_short(out, reply_code)
     out.write(text.getvalue())
     out.write(message.address)
-    out.append(FRAME_END)
     _write_content(frames, channel, message, frame_max)
     return frames.all()
 
@@ -122,7 +121,7 @@ def encode_nack(channel: i64, delivery_tag: i64, multiple: bool, requeue: bool) 
     return _encode_settlement(_NACK, channel, delivery_tag, (1 if multiple else 0) | (2 if requeue else 0))
 
 
-def _encode_settlement(method_id: i64, channel: i64, delivery_tag: i64, bits: i64) -> bytes:
+def _encode_settlement(method_id: i64, channel: i64, delivery_tag: i64, bits: u8) -> bytes:
     out = BytesWriter()
     _begin_basic(out, method_id, channel, 9)
     write_i64_be(out, delivery_tag)
@@ -132,17 +131,16 @@ def _encode_settlement(method_id: i64, channel: i64, delivery_tag: i64, bits: i6
 
 
 def _write_content(frames: Frames, channel: i64, message: Message, frame_max: i64) -> None:
-    """Write the content header, and the body in as few frames as `frame_max` allows."""
+    """End the method's frame; write the content header, and the body in as few frames as `frame_max` allows."""
     out = frames.out
     header = message.header
-    _begin_frame(out, FRAME_HEADER, channel, len(header))
+    _next_frame(out, FRAME_HEADER, channel, len(header))
     out.write(header)
-    out.append(FRAME_END)
     body = message.body
     size: i64 = len(body)
     most: i64 = frame_max - FRAME_OVERHEAD if frame_max else size
     if 0 < size <= most:
-        _begin_frame(out, FRAME_BODY, channel, size)
+        _next_frame(out, FRAME_BODY, channel, size)
         if size < LARGE_BODY:
             out.write(body)
         else:
@@ -154,11 +152,11 @@ def _write_content(frames: Frames, channel: i64, message: Message, frame_max: i6
     at: i64 = 0
     while at < size:
         part: i64 = min(most, size - at)
-        _begin_frame(out, FRAME_BODY, channel, part)
+        _next_frame(out, FRAME_BODY, channel, part)
         out = frames.cut()
         frames.pieces.append(octets[at : at + part])
-        out.append(FRAME_END)
         at += part
+    out.append(FRAME_END)
 
 
 def _begin_basic(out: BytesWriter, method_id: i64, channel: i64, arguments_size: i64) -> None:
@@ -167,10 +165,15 @@ def _begin_basic(out: BytesWriter, method_id: i64, channel: i64, arguments_size:
     _write_short(out, method_id)
 
 
-def _begin_frame(out: BytesWriter, kind: i64, channel: i64, payload_size: i64) -> None:
+def _begin_frame(out: BytesWriter, kind: u8, channel: i64, payload_size: i64) -> None:
     out.append(kind)
     _write_short(out, channel)
     _write_long(out, payload_size)
+
+
+def _next_frame(out: BytesWriter, kind: i64, channel: i64, payload_size: i64) -> None:
+    """End a frame and begin another: eight octets, as one number."""
+    write_i64_be(out, _FRAME_END_FIRST | kind << 48 | channel << 32 | payload_size)
 
 
 def _write_short(out: BytesWriter, value: i64) -> None:
