@@ -127,6 +127,9 @@ class FrameParser:
         self._address: bytes = b"\0\0"  # of the last publish; most publishers use one address again and again
         self._exchange: str = ""
         self._routing_key: str = ""
+        self._header: bytes = b""  # of the last content, likewise; it was checked,
+        self._mode: i64 = 0  # and what it says is this
+        self._body_size: i64 = 0
 
     def open_channel(self, number: i64) -> None:
         """Take contents for this channel. The peer's own channel.open does that, too."""
@@ -278,6 +281,24 @@ class FrameParser:
                 return
             raise _out_of_order(channel)
         header = data[start:stop]
+        if header != self._header:
+            self._read_header(channel, header)
+        body_size = self._body_size
+        message.header = self._header
+        message.size = body_size
+        message.persistent = self._mode == PERSISTENT
+        if body_size == 0:
+            self._complete(channel, message, inputs)
+        elif 0 < body_size <= self.max_message_size:
+            channel.missing = body_size
+            channel.kept = stop - start
+            self.unfinished += stop - start
+            channel.expects = _CONTENT_BODY
+        else:
+            self._refuse(channel, body_size, inputs)
+
+    def _read_header(self, channel: _Channel, header: bytes) -> None:
+        """Check what differs from the last one, and note what it says."""
         if len(header) < HEADER_FIXED_SIZE:
             raise FrameError(f"{_describe(FRAME_HEADER, header)}: unknown_frame")
         ids: i64 = i64(read_i32_be(header, 0))
@@ -290,20 +311,9 @@ class FrameParser:
         mode: i64 = delivery_mode(header)
         if mode < 0:
             raise _in_publish(AmqpSyntaxError("the properties of a content header do not fill it"))
-        body_size: i64 = read_i64_be(header, 4)
-        if body_size == 0:
-            message.header = header
-            message.persistent = mode == PERSISTENT
-            self._complete(channel, message, inputs)
-        elif 0 < body_size <= self.max_message_size:
-            message.header = header
-            message.persistent = mode == PERSISTENT
-            channel.missing = body_size
-            channel.kept = stop - start
-            self.unfinished += stop - start
-            channel.expects = _CONTENT_BODY
-        else:
-            self._refuse(channel, body_size, inputs)
+        self._header = header
+        self._mode = mode
+        self._body_size = read_i64_be(header, 4)
 
     def _refuse(self, channel: _Channel, body_size: i64, inputs: list[ChannelInput]) -> None:
         """Take the body that follows for nothing, and tell the channel."""
@@ -352,7 +362,7 @@ class FrameParser:
     def _complete(self, channel: _Channel, message: Message, inputs: list[ChannelInput]) -> None:
         target = _input_of(channel, inputs)
         target.published.append(message)
-        target.cost += 1 + (i64(len(message.body)) >> 10)
+        target.cost += 1 + (message.size >> 10)
         channel.message = None
         channel.expects = _METHOD
 

@@ -40,6 +40,8 @@ def publishable(
     """
     exchange: str | None = None
     topic: TopicAccess | None = None
+    checked: bytes | None = None
+    flags: i64 = 0
     position: i64 = 0
     try:
         for message in messages:
@@ -51,21 +53,29 @@ def publishable(
                 exchange = message.exchange
             if topic is not None:
                 topic.check_write(message.routing_key)
-            flags = property_flags(message.header)
+            header = message.header
+            if header is not checked:  # equal ones that follow one another are one object
+                flags = property_flags(header)
             if flags & FLAG_REPLY_TO:
                 address_request(message, reply_address)
-            if flags & FLAG_USER_ID:
-                _check_user_id(message.header, access)
-            if flags & FLAG_EXPIRATION:
-                check_expiration(message.header)
-            if flags & FLAG_DELIVERY_MODE and not message.persistent:
-                _check_delivery_mode(message)
+            if header is not checked:
+                _check_header(message, flags, access)
+                checked = header
             if flags & FLAG_HEADERS:
                 address_copies(message)
             position += 1
     except AmqpError as error:
         return messages[:position], error
     return messages, None
+
+
+def _check_header(message: Message, flags: i64, access: Access) -> None:
+    if flags & FLAG_USER_ID:
+        _check_user_id(message.header, access)
+    if flags & FLAG_EXPIRATION:
+        check_expiration(message.header)
+    if flags & FLAG_DELIVERY_MODE and not message.persistent:
+        _check_delivery_mode(message)
 
 
 def _check_user_id(header: bytes, access: Access) -> None:

@@ -101,31 +101,37 @@ class Queue:
 
     def enqueue(self, messages: list[Message], now: i64 = 0) -> list[QueueEntry]:
         """Take messages in at the tail, at the time `now` (ms); returns the entries that have to be stored."""
-        tail = self.line.tail
         has_priorities = len(self.lines) > 1
-        ttl = self.rules.message_ttl
+        has_ttl = self.rules.message_ttl != NO_LIMIT
+        may_expire = has_ttl
+        header: bytes | None = None
         ref = self.ref
         position = self.last_position
         size: i64 = 0
         persistent: i64 = 0
         persistent_size: i64 = 0
         durable = self.durable
+        entries: list[QueueEntry] = []
         stored: list[QueueEntry] = []
         for message in messages:
             position += 1
             entry = QueueEntry(message, ref, position)
-            if ttl != NO_LIMIT or property_flags(message.header) & FLAG_EXPIRATION:
+            entries.append(entry)
+            if message.header is not header:  # equal ones that follow one another are one object
+                header = message.header
+                may_expire = has_ttl or property_flags(header) & FLAG_EXPIRATION != 0
+            if may_expire:
                 entry.expires_at = self._expiry(message, now)
             if has_priorities:
                 self._line_of(message).tail.append(entry)
-            else:
-                tail.append(entry)
             size += message.size
             if message.persistent:
                 persistent += 1
                 persistent_size += message.size
                 if durable:
                     stored.append(entry)
+        if not has_priorities:
+            self.line.tail.extend(entries)
         self.last_position = position
         self.waiting.octets += size
         self.waiting.persistent += persistent

@@ -180,6 +180,21 @@ def test_immediate_and_transient() -> None:
     assert (message.mandatory, message.immediate, message.persistent, message.body) == (False, True, False, b"")
 
 
+def test_publishes_with_equal_headers_share_one() -> None:
+    properties = Properties(delivery_mode=2, headers={"a": 1})
+    parser = parser_of(max_message_size=100)
+    stream = publish(b"12", properties=properties) + publish(b"34", properties=properties) + publish(b"56")
+    first, second, third = parser.feed(stream)[0].published
+    assert first.header is second.header
+    assert [(one.size, one.persistent) for one in (first, second, third)] == [(2, True), (2, True), (2, False)]
+    assert decode_properties(third.header) == Properties()
+    for _ in range(2):
+        (refused,) = parser.feed(publish(b"x" * 101, properties=properties))
+        assert (refused.published, refused.error is not None) == ([], True)
+    (last,) = parser.feed(publish(b"78", properties=properties))[0].published
+    assert (last.header, last.persistent) == (first.header, True)
+
+
 def test_publishes_to_one_address_share_it() -> None:
     first, second, third = parser_of().feed(publish(b"1") + publish(b"2") + publish(b"3", key="other"))[0].published
     assert first.address is second.address

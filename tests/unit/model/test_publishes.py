@@ -5,9 +5,10 @@ from unit.model.consuming import message
 
 from dispatchd.amqp.errors import AmqpError
 from dispatchd.amqp.message import Message, make_message
-from dispatchd.amqp.properties import Properties
+from dispatchd.amqp.properties import Properties, decode_properties
 from dispatchd.model.access import unrestricted
 from dispatchd.model.catalogue import Catalogue
+from dispatchd.model.direct_replies import REPLY_TO
 from dispatchd.model.publishes import by_exchange, mandatory, publishable
 
 GUEST = unrestricted("guest", "/")
@@ -57,6 +58,15 @@ def test_copies_are_addressed(catalogue: Catalogue) -> None:
     message = published("", Properties(headers={"CC": ["other"]}))
     assert publishable([message], GUEST, catalogue, "") == ([message], None)
     assert message.copy_keys == ["other"]
+
+
+def test_those_that_share_a_header_are_all_addressed(catalogue: Catalogue) -> None:
+    asking = Properties(reply_to=REPLY_TO, headers={"CC": ["other"]})
+    messages = [published("", asking), published("", asking), published()]
+    messages[1].header = messages[0].header
+    assert publishable(messages, GUEST, catalogue, "address") == (messages, None)
+    assert [one.copy_keys for one in messages] == [["other"], ["other"], None]
+    assert [decode_properties(one.header).reply_to for one in messages] == ["address", "address", None]
 
 
 REFUSED = [
