@@ -169,6 +169,7 @@ class Enqueue(ActorMessage):
 class Accepted(ActorMessage):
     """Queue to channel: what was published is in the queue, so what the channel does next will see it.
 
+    Of several queues the last one says so for all, and who has something to add (see `Publishing.waits_for_one`).
     `stored`: a `Committed` for it follows. `held`: the queue keeps the publish credit until a `Released`.
     """
 

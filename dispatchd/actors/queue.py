@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from dispatchd.actors.ages import Ages
 from dispatchd.actors.alarm import now_ms
 from dispatchd.actors.messages import (
     Accepted,
@@ -83,10 +85,13 @@ class QueueActor(QueueContents):
         now = now_ms()
         if publishing.death and publishing.death != REJECTED:
             messages = [each for each in messages if not is_cycle(each, self._definition.name)]
-        self._tidy(now)
-        self._newcomers = []
+        if not queue.is_calm():
+            self._tidy(now)
         refused: list[Message] = []
-        stored = self._take_in(messages, now, refused)
+        if self._deduplication is None and not self._rules.rejects_publishes:
+            stored = queue.enqueue(messages, now)
+        else:
+            stored = self._choose(messages, now, refused)
         self._accept(publishing, stored, refused)
         if self._held_credit.held:
             self._held_credit.begin_review(queue)
@@ -97,7 +102,8 @@ class QueueActor(QueueContents):
         self._dispatch(now - 1)  # without time to live it may still go to a consumer who waits
         if self._rules.has_limit:
             self._drop_overflow(len(messages), transaction)
-        self._tidy(now)
+        if not queue.is_calm():
+            self._tidy(now)
         self._pager.review(queue)
 
     def _accept(self, publishing: Publishing, stored: list[QueueEntry], refused: list[Message]) -> None:
@@ -111,16 +117,21 @@ class QueueActor(QueueContents):
             told.append((self._persistence, Stage(transaction, queue_id, added=stored)))
         elif stored:
             told.append((self._persistence, Add(queue_id, stored, publishing if confirms_stored else None)))
-        told.append((publishing.channel, Accepted(publishing, stored=confirms_stored, held=held, refused=refused)))
+        is_silent = not (confirms_stored or held or refused or publishing.waits_for_one())
+        if not is_silent:
+            told.append((publishing.channel, Accepted(publishing, stored=confirms_stored, held=held, refused=refused)))
         if refused and self._rules.overflow == REJECT_PUBLISH_DLX:
             dead = [QueueEntry(each, self.ref, 0) for each in refused]
             self._dying += [(dead, MAXLEN, None)]
         if held:
             (self._pressure if waits_for_disk else self._held_credit).held[publishing] = None
         queue.accepted_up_to = queue.last_position
+        publishing.awaiting -= is_silent
         self.answered(told)
         self._counts.stored += len(stored)
-        self._note_arrival()
+        if self._ages is None:
+            self._ages = Ages()
+        self._ages.note(queue.last_position, time.monotonic())  # for a batch, not for each message of it
 
     @receives(ReviewCredit)
     def on_review_credit(self, _message: ReviewCredit) -> None:

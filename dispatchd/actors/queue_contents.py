@@ -118,8 +118,9 @@ class QueueContents(Inspectable):
 
     # In
 
-    def _take_in(self, messages: list[Message], now: int, refused: list[Message]) -> list[QueueEntry]:
+    def _choose(self, messages: list[Message], now: int, refused: list[Message]) -> list[QueueEntry]:
         """Take messages in, unless they are duplicates or, as a limit asks for, `refused`; returns what to store."""
+        self._newcomers = []
         if self._rules.rejects_publishes:
             return self._let_in(messages, now, refused)
         if self._deduplication is not None:
@@ -142,12 +143,6 @@ class QueueContents(Inspectable):
                 stored.extend(self._queue.enqueue([message], now))
                 self._deliveries += self._queue.dispatch(now - 1)
         return stored
-
-    def _note_arrival(self) -> None:
-        """What has come is as old as this: noted for a batch, not for each message of it."""
-        if self._ages is None:
-            self._ages = Ages()
-        self._ages.note(self._queue.last_position, time.monotonic())
 
     # Out
 

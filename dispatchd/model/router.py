@@ -56,6 +56,13 @@ class Publishing:
         self.remembered_by: list[Any] | None = None  # exchanges that would take it for a duplicate if it came again
         self.trace: Trace | None = None  # what the vhost's tracer is to be told of it
 
+    def waits_for_one(self) -> bool:
+        """Whether the answer of one queue is the last: its channel hears of it, and not of all those before.
+
+        A queue that has more to say than that it has its messages is heard in any case.
+        """
+        return self.awaiting <= 1 and self.hops == 0
+
 
 class Router:
     """Groups the messages of a batch by destination, as the bindings of one exchange say."""

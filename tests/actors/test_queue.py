@@ -10,6 +10,7 @@ from dispatchd.actors import held_credit, queue_contents
 from dispatchd.actors import queue as queue_actor
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.messages import (
+    Accepted,
     Discard,
     Dispatch,
     Enqueue,
@@ -47,6 +48,31 @@ def test_deliveries_take_turns(client: Client, queue: QueueActor) -> None:
     for number in range(4):
         client.publish(1, b"%d" % number)
     assert [client.delivery(channel)[1] for channel in (1, 1, 2, 2)] == [b"0", b"2", b"1", b"3"]
+
+
+def test_of_several_queues_the_last_one_answers(world: World, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("one", "two", "three"):
+        arguments: Any = {"x-max-length": 1, "x-overflow": "reject-publish"} if name == "two" else {}
+        client.call(1, spec.Queue.Declare(queue=name, arguments=arguments), spec.Queue.DeclareOk)
+        client.call(1, spec.Queue.Bind(queue=name, exchange="amq.fanout"), spec.Queue.BindOk)
+    client.call(1, spec.Confirm.Select(), spec.Confirm.SelectOk)
+    channel = world.actor(ChannelActor)
+    answers: list[Accepted] = []
+    on_accepted = ChannelActor._handlers[Accepted]
+
+    def note(actor: ChannelActor, message: Accepted) -> None:
+        answers.append(message)
+        on_accepted(actor, message)
+
+    monkeypatch.setitem(ChannelActor._handlers, Accepted, note)
+    client.publish(1, b"a", exchange="amq.fanout")
+    client.expect(spec.Basic.Ack, 1)
+    assert [len(one.refused) for one in answers] == [0]
+    client.publish(1, b"b", exchange="amq.fanout")
+    client.expect(spec.Basic.Nack, 1)
+    assert sorted(len(one.refused) for one in answers) == [0, 1]
+    assert channel._publisher.unaccepted == 0
+    assert [counts(world.actor(QueueActor, name))[0] for name in ("one", "two", "three")] == [2, 1, 2]
 
 
 def test_prefetch_holds_back_until_an_ack(client: Client, queue: QueueActor) -> None:
