@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 from actors.bookkeeper import Bookkeeper
-from actors.harness import GUEST, WAIT_SECONDS, Client, World, make_fail
+from actors.harness import GUEST, WAIT_SECONDS, Client, World, make_fail, wait_until
 from pamqp import commands as spec
 
 from dispatchd.actors import pressure
@@ -63,6 +63,7 @@ from dispatchd.actors.orders import (
 )
 from dispatchd.actors.persistence import ScratchActor
 from dispatchd.actors.queue import QueueActor
+from dispatchd.actors.resources import Usage
 from dispatchd.actors.runtime import QUARANTINED, Actor, Ref
 from dispatchd.actors.storage import RESIDENT
 from dispatchd.actors.tracer import TracerActor
@@ -802,7 +803,9 @@ def watch(bench: Bench) -> Iterator[None]:
     """Alarms, less memory, and logins."""
     books = bench.books
     books.queue("q")
+    monitor = bench.world.actor(MonitorActor)
     yield
+    monitor._usage = Usage(0, None)
     bench.tell(MonitorActor, Look(), Nudge([bench.world.actor(QueueActor, "q").ref]))
     bench.world.ref.tell(AlarmRaised(MEMORY, "the test says so"))
     books.publish("q", persistent=True)
@@ -816,6 +819,7 @@ def watch(bench: Bench) -> Iterator[None]:
     books.disconnect()
     books.publish("q", persistent=True)
     books.confirmed()
+    wait_until(lambda: monitor._usage.memory)  # a native thread measures it
 
 
 @script()

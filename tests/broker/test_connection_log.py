@@ -61,11 +61,11 @@ def test_why_it_closed(own_broker: BrokerProcess, connect: Connect, told: Told) 
     connect(own_broker)
     [row] = api(own_broker, "GET", "connections")[1]
     api(own_broker, "DELETE", f"connections/{quote(row['name'], safe='')}")
-    assert '320 "CONNECTION_FORCED - Closed via management plugin"' in told("320").replace("'", '"')
+    assert '320 "CONNECTION_FORCED - Closed via management plugin"' in told(": 320 ").replace("'", '"')
 
     wrong = connect(own_broker).channel()
     with suppress(AMQPError):
         wrong.exchange_declare("x", "no-such-type")
-    assert "COMMAND_INVALID - unknown exchange type" in told("503")
+    assert "COMMAND_INVALID - unknown exchange type" in told(": 503 ")
     assert not [line for line in own_broker.log if "s3cr3t" in line]
     assert own_broker.trouble_since(0) == []
