@@ -50,7 +50,7 @@ class DelayedExchangeActor(ExchangeActor):
     ) -> None:
         super().__init__(system, definition, catalogue, vhost)
         self._persistence = persistence
-        self._delays = Delays(self.ref, [])
+        self._delays = Delays([])
         self._accepted_up_to = 0
         self._due: list[QueueEntry] = []
         self._republisher = Republisher(self.ref)
@@ -134,7 +134,7 @@ class DelayedExchangeActor(ExchangeActor):
         """A new order of all that waits, and what the catalogue says."""
         super().restarted()
         waiting = [entry for entry in self._delays.entries() if entry.position <= self._accepted_up_to]
-        self._delays = Delays(self.ref, [*waiting, *self._due], self._delays.last_position)
+        self._delays = Delays([*waiting, *self._due], self._delays.last_position)
         self._due = []
         self._accepted_up_to = self._delays.last_position
         self._part_with(self._republisher.arrived())

@@ -9,7 +9,6 @@ from dispatchd.model.residency import stored_entry
 from dispatchd.model.store_index import QueueIndex
 
 if TYPE_CHECKING:
-    from dispatchd.actors.runtime import Ref
     from dispatchd.amqp.message import Message
     from dispatchd.model.entry import QueueEntry
     from dispatchd.store.interface import Recovered, Store
@@ -35,11 +34,11 @@ class StoredQueues:
             line.bytes += size
         return lines
 
-    def entries(self, queue_id: int, ref: Ref) -> list[QueueEntry]:
-        """All entries of whoever keeps them in memory, by `ref`. Raises StoreError if they can't be read."""
+    def entries(self, queue_id: int) -> list[QueueEntry]:
+        """All entries of whoever keeps them in memory and is no queue. Raises StoreError if they can't be read."""
         positions = self._queues.pop(queue_id, QueueIndex()).positions
         rows = self._store.read(queue_id, positions.head(len(positions)))
-        return [stored_entry(ref, *row) for row in rows]
+        return [stored_entry(None, *row) for row in rows]
 
     def latest(self, queue_id: int, count: int) -> list[Message]:
         """The last messages that a queue took which nobody has taken yet. Raises StoreError if they can't be read."""

@@ -110,7 +110,7 @@ class VhostContents(Actor):
         if exchange.type == DELAYED_MESSAGE:
             actor = DelayedExchangeActor(self.system, exchange, self.catalogue, self.ref, self._persistence)
             if contents is not None:
-                actor.restore(contents.entries(exchange.queue_id, actor.ref))
+                actor.restore(contents.entries(exchange.queue_id))
         else:
             actor = ExchangeActor(self.system, exchange, self.catalogue, self.ref)
         exchange.destination.ref = actor.begin()

@@ -74,11 +74,10 @@ def resume(kept: Message) -> Message:
 class Delays:
     """Entries by when they are due (`expires_at`, ms since 1970), those of one moment in the order that they came.
 
-    `ref` is the actor that they belong to.
+    They name no queue, and not the exchange that keeps them: the two go together.
     """
 
-    def __init__(self, ref: Any, entries: list[QueueEntry], last_position: i64 = 0) -> None:
-        self._ref: Any = ref
+    def __init__(self, entries: list[QueueEntry], last_position: i64 = 0) -> None:
         self._heap: list[tuple[int, int, QueueEntry]] = []
         self.last_position: i64 = last_position
         self.put_back(entries)
@@ -101,7 +100,7 @@ class Delays:
                 continue
             kept, delay = postponed
             position += 1
-            entry = QueueEntry(kept, self._ref, position)
+            entry = QueueEntry(kept, None, position)
             entry.expires_at = now + delay
             entries.append(entry)
             message.queues += 1

@@ -111,7 +111,7 @@ def page_in(queue: Queue, priority: int, count: i64, found: list[StoredEntry]) -
 
 
 def stored_entry(ref: Any, position: int, message: Message, expires_at: int) -> QueueEntry:
-    """An entry that was read back: of the actor `ref`."""
+    """An entry that was read back: of the queue `ref`, None if it is of none."""
     entry = QueueEntry(message, ref, position)
     entry.slot = STORED_SHARED if message.message_id else STORED
     entry.expires_at = expires_at

@@ -75,6 +75,17 @@ def test_a_queue_whose_dead_letters_were_on_their_way(world: World, client: Clie
     assert is_freed(world, gone)
 
 
+def test_an_exchange_that_delays(world: World, client: Client) -> None:
+    of_type: Any = {"exchange_type": "x-delayed-message", "arguments": {"x-delayed-type": "direct"}}
+    client.call(1, spec.Exchange.Declare(exchange="late", **of_type), spec.Exchange.DeclareOk)
+    client.publish(1, b"late", exchange="late", headers={"x-delay": 3_600_000})
+    world.settle()
+    assert world.actor(ExchangeActor, "late").snapshot()["messages_delayed"] == 1
+    freed = watched(world.actor(ExchangeActor, "late"))
+    client.call(1, spec.Exchange.Delete(exchange="late"), spec.Exchange.DeleteOk)
+    assert is_freed(world, freed)
+
+
 @pytest.mark.parametrize("end", ["close", "disconnect", "error", "failure"])
 def test_a_channel_with_deliveries(world: World, client: Client, gone: weakref.ref[Actor], end: str) -> None:
     client.open_channel(2)

@@ -123,20 +123,20 @@ def bodies(entries: list[QueueEntry]) -> list[bytes]:
 
 
 def test_a_batch_is_split() -> None:
-    delays = Delays("ref", [], 4)
+    delays = Delays([], 4)
     batch = [delayed(b"late", 20), delayed(b"now", 0), delayed(b"early", 10)]
     at_once, entries = delays.take_in(batch, 1000)
     assert at_once == [batch[1]]
-    assert [(each.message.body, each.queue, each.position, each.expires_at) for each in entries] == [
-        (b"late", "ref", 5, 1020),
-        (b"early", "ref", 6, 1010),
+    assert [(each.message.body, each.position, each.expires_at) for each in entries] == [
+        (b"late", 5, 1020),
+        (b"early", 6, 1010),
     ]
     assert [each.queues for each in batch] == [1, 0, 1]
     assert (len(delays), delays.next_due(), delays.last_position) == (2, 1010, 6)
 
 
 def test_what_is_due_comes_in_order_and_at_most_so_many() -> None:
-    delays = Delays("ref", [])
+    delays = Delays([])
     delays.take_in([delayed(b"%d" % delay, delay) for delay in (3, 1, 2, 1)], 0)
     assert bodies(delays.take_due(0, 10)) == []
     assert bodies(delays.take_due(2, 2)) == [b"1", b"1"]
@@ -147,7 +147,7 @@ def test_what_is_due_comes_in_order_and_at_most_so_many() -> None:
 
 
 def test_if_one_message_fails_nothing_is_kept() -> None:
-    delays = Delays("ref", [])
+    delays = Delays([])
     broken: Any = None
     with pytest.raises((AttributeError, TypeError)):
         delays.take_in([delayed(b"a", 1), broken], 0)
@@ -155,7 +155,7 @@ def test_if_one_message_fails_nothing_is_kept() -> None:
 
 
 def entry(position: int, due: int) -> QueueEntry:
-    one = QueueEntry(message(), "ref", position)
+    one = QueueEntry(message(), None, position)
     one.expires_at = due
     one.slot = STORED
     return one
@@ -163,7 +163,7 @@ def entry(position: int, due: int) -> QueueEntry:
 
 def test_new_entries_go_behind_restored_ones_of_the_same_moment() -> None:
     restored = [entry(7, 5), entry(9, 5), entry(8, 4)]
-    delays = Delays("ref", restored)
+    delays = Delays(restored)
     delays.take_in([delayed(b"", 5)], 0)
     assert [each.position for each in delays.take_due(5, 9)] == [8, 7, 9, 10]
 
@@ -177,7 +177,7 @@ def test_new_entries_go_behind_restored_ones_of_the_same_moment() -> None:
     )
 )
 def test_it_is_a_list_that_is_sorted_by_time_and_then_by_arrival(steps: list[tuple[str, Any]]) -> None:
-    delays = Delays("ref", [])
+    delays = Delays([])
     model: list[tuple[int, int]] = []
     now = position = 0
     for step, argument in steps:
@@ -195,7 +195,7 @@ def test_it_is_a_list_that_is_sorted_by_time_and_then_by_arrival(steps: list[tup
             due = delays.take_due(now, argument[1])
             assert [(each.expires_at, each.position) for each in due] == expected
         else:
-            delays = Delays("ref", delays.entries(), delays.last_position)
+            delays = Delays(delays.entries(), delays.last_position)
         assert len(delays) == len(model)
         assert delays.next_due() == min(model, default=(NEVER, 0))[0]
         assert sorted((each.expires_at, each.position) for each in delays.entries()) == sorted(model)
