@@ -52,6 +52,8 @@ MOST_KEPT_FOR_PART: Final = 5
 """Times its size may be kept in memory until the rest of a body has come."""
 SMALL_PART: Final = 1024
 """Octets: smaller parts of a body are joined at once, because an object for each would take more than they do."""
+LONGEST_KEPT_HEADER: Final = 1024
+"""Octets of a content header that a connection may keep, for as long as it lives, to compare the next one with it."""
 
 # What a channel's next frame has to be.
 _METHOD: Final = 0
@@ -127,7 +129,7 @@ class FrameParser:
         self._address: bytes = b"\0\0"  # of the last publish; most publishers use one address again and again
         self._exchange: str = ""
         self._routing_key: str = ""
-        self._header: bytes = b""  # of the last content, likewise; it was checked,
+        self._header: bytes | None = None  # of the last content, likewise, if it is short; it was checked,
         self._mode: i64 = 0  # and what it says is this
         self._body_size: i64 = 0
 
@@ -281,10 +283,13 @@ class FrameParser:
                 return
             raise _out_of_order(channel)
         header = data[start:stop]
-        if header != self._header:
+        known = self._header
+        if known is not None and header == known:
+            header = known
+        else:
             self._read_header(channel, header)
         body_size = self._body_size
-        message.header = self._header
+        message.header = header
         message.size = body_size
         message.persistent = self._mode == PERSISTENT
         if body_size == 0:
@@ -311,7 +316,7 @@ class FrameParser:
         mode: i64 = delivery_mode(header)
         if mode < 0:
             raise _in_publish(AmqpSyntaxError("the properties of a content header do not fill it"))
-        self._header = header
+        self._header = header if len(header) <= LONGEST_KEPT_HEADER else None
         self._mode = mode
         self._body_size = read_i64_be(header, 4)
 

@@ -195,6 +195,13 @@ def test_publishes_with_equal_headers_share_one() -> None:
     assert (last.header, last.persistent) == (first.header, True)
 
 
+def test_a_long_header_is_kept_by_its_message_alone() -> None:
+    properties = Properties(headers={"long": "x" * 1024})
+    parser = parser_of(frame_max=131072)
+    first, second = parser.feed(publish(b"1", properties=properties) * 2)[0].published
+    assert (first.header == second.header, first.header is second.header) == (True, False)
+
+
 def test_publishes_to_one_address_share_it() -> None:
     first, second, third = parser_of().feed(publish(b"1") + publish(b"2") + publish(b"3", key="other"))[0].published
     assert first.address is second.address
@@ -294,6 +301,7 @@ def test_what_came_before_a_failure_is_returned() -> None:
         (announce(200) + frame(3, 1, bytes(201)), FrameError, "content body frame exceeds remaining content size"),
         (announce(0) + frame(3, 1, b""), UnexpectedFrame, "expected method frame"),
         (encode_method(1, BasicPublish()) + frame(2, 1, b"\0\x3c"), FrameError, "unknown_frame"),
+        (encode_method(1, BasicPublish()) + frame(2, 1, b""), FrameError, "type 2, all octets = <<>>: unknown_frame"),
         (
             encode_method(1, BasicPublish()) + frame(2, 1, b"\0\x32" + bytes(12)),
             UnexpectedFrame,
