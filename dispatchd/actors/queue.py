@@ -82,6 +82,7 @@ class QueueActor(QueueContents):
         """Take messages in."""
         publishing, messages, queue = message.publishing, message.messages, self._queue
         transaction = publishing.transaction
+        self._newcomers = []  # before anything can fail: what was new in the batch before is known for good
         now = now_ms()
         if publishing.death and publishing.death != REJECTED:
             messages = [each for each in messages if not is_cycle(each, self._definition.name)]

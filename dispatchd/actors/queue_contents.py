@@ -120,7 +120,6 @@ class QueueContents(Inspectable):
 
     def _choose(self, messages: list[Message], now: int, refused: list[Message]) -> list[QueueEntry]:
         """Take messages in, unless they are duplicates or, as a limit asks for, `refused`; returns what to store."""
-        self._newcomers = []
         if self._rules.rejects_publishes:
             return self._let_in(messages, now, refused)
         if self._deduplication is not None:

@@ -145,6 +145,25 @@ def test_a_queue_that_failed_takes_what_it_refused(
     assert bodies(client) == [b"a", b"b"]
 
 
+def test_a_queue_that_failed_before_it_took_anything_forgets_nothing(
+    client: Client, queue: QueueActor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send(client, "a")
+    acked(client)
+
+    def fail() -> int:
+        raise ValueError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(queue_actor, "now_ms", fail)
+        send(client, "b")
+        refused(client)
+    send(client, "a")
+    acked(client)
+    assert queue.restarts == 2
+    assert bodies(client) == [b"a"]
+
+
 def test_a_queue_that_failed_otherwise_forgets_nothing(client: Client, queue: QueueActor) -> None:
     send(client, "a")
     acked(client)
