@@ -87,8 +87,9 @@ def extensions(folder: str) -> list[Extension]:
         target_dir=folder,
     )
     for extension in built:
-        # mypyc turns the C compiler's warnings into errors, and a newer compiler has new warnings.
-        extension.extra_compile_args.append("-Wno-error")
+        # mypyc turns the C compiler's warnings into errors, and a newer compiler has new warnings. It makes functions of
+        # a library that any other may replace, so that none is called directly or put in its caller's place.
+        extension.extra_compile_args += ["-Wno-error", "-fvisibility=hidden"]
     return built
 
 
