@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from dispatchd.amqp.errors import AmqpError, ConnectionException, Unavailable
 
 if TYPE_CHECKING:
+    from dispatchd.actors.native_thread import Call
     from dispatchd.actors.runtime import Ref
     from dispatchd.actors.tap import Tap
     from dispatchd.actors.transport import Transport
@@ -780,6 +781,18 @@ class Define(ActorMessage):
 
     def replayed(self) -> Define:
         return Define(self.records, self.dropped_queues)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitDue(ActorMessage):
+    """Persistence to itself: the interval is over, or somebody waits."""
+
+
+@dataclass(slots=True)
+class CommitEnded(ActorMessage):
+    """The thread that writes to persistence."""
+
+    call: Call
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,12 +154,12 @@ def check_store(world: World) -> None:
     assert live - stored == set(), "persistent, and not stored"
     persistence = world.actor(PersistenceActor, f"persistence ({world.store.kind})")
     for each in (persistence, world.actor(PersistenceActor, f"scratch ({world.scratch.kind})")):
-        assert not each._waiting
-        assert not each._then
+        assert not each._committer.waiting
+        assert not each._committer.then
         assert each._journal.is_empty()
         assert each._journal.open_transactions() == 0
         assert not each.pressure.held
-        assert each._committing is None
+        assert each._committer.committing is None
 
 
 def _stored(world: World, actor: QueueActor) -> Iterator[QueueEntry]:

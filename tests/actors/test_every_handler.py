@@ -16,7 +16,7 @@ from actors.invariants import check_all
 from actors.scripts import NEVER_TOLD, SCRIPTS, Bench, Script
 from soak import SOAK
 
-from dispatchd.actors import connection, held_credit, monitor, pager, persistence, purger, queue_contents
+from dispatchd.actors import committer, connection, held_credit, monitor, pager, purger, queue_contents
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,7 @@ def small_and_soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(queue_contents, "HEADS_IN_ONE_TURN", 2)
     monkeypatch.setattr(pager, "RETRY_SECONDS", 0.002)
     monkeypatch.setattr(pager, "DELETED_IN_ONE_GO", 3)
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.002)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.002)
     monkeypatch.setattr(connection, "LEAVE_SECONDS", 0.05)
     monkeypatch.setattr(monitor, "CHECK_SECONDS", 0.005)
     logger = logging.getLogger("dispatchd")

@@ -16,7 +16,7 @@ from actors.invariants import check_all
 from pamqp import commands as spec
 from unit.store.batches import contents_of
 
-from dispatchd.actors import persistence
+from dispatchd.actors import committer
 from dispatchd.actors.messages import Restart
 from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.vhost import VhostActor
@@ -98,7 +98,7 @@ class Rig:
 
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.002)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.002)
     rig = Rig()
     yield rig
     rig.world.end()
@@ -130,7 +130,7 @@ def after(rig: Rig) -> None:
     during(rig)
     rig.actor.actor_inbox.pause()
     rig.store.open_gate()
-    running = rig.actor._running
+    running = rig.actor._committer.running
     assert running is not None
     wait_until(lambda: running.is_over)
 

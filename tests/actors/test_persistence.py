@@ -9,11 +9,13 @@ import gevent
 import pytest
 from actors.harness import WAIT_SECONDS, Listener, failing, make_fail, settle, wait_until
 
-from dispatchd.actors import native_thread, persistence, pressure
+from dispatchd.actors import committer, native_thread, pressure
 from dispatchd.actors.messages import (
     Add,
     AlarmEnded,
     AlarmRaised,
+    CommitDue,
+    CommitEnded,
     Committed,
     CommitTransaction,
     Define,
@@ -28,7 +30,7 @@ from dispatchd.actors.messages import (
     Stage,
     TransactionCommitted,
 )
-from dispatchd.actors.persistence import CommitDue, CommitEnded, PersistenceActor
+from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.runtime import System
 from dispatchd.amqp import methods as m
 from dispatchd.amqp.message import Message, make_message
@@ -128,7 +130,7 @@ def channel() -> Listener:
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.005)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.005)
 
 
 def entry(position: int, message: Message | None = None) -> QueueEntry:
@@ -211,7 +213,7 @@ def test_while_a_commit_runs_the_next_batch_grows(start: Start, store: GatedStor
 
 
 def test_many_entries_go_without_waiting(start: Start, store: GatedStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistence, "ENTRIES_HELD_BACK", 5)
+    monkeypatch.setattr(committer, "ENTRIES_HELD_BACK", 5)
     actor = start()
     add(actor, None, 1, 2, 3, 4, 5)
     settle(actor.system)
@@ -224,8 +226,8 @@ def test_many_entries_go_without_waiting(start: Start, store: GatedStore, monkey
 def test_a_large_batch_waits_for_acks_even_if_somebody_waits_for_it(
     start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(persistence, "LARGE", 3)
-    monkeypatch.setattr(persistence, "SECONDS_BETWEEN_LARGE", A_MINUTE)
+    monkeypatch.setattr(committer, "LARGE", 3)
+    monkeypatch.setattr(committer, "SECONDS_BETWEEN_LARGE", A_MINUTE)
     actor = start()
     add(actor, channel, 1)
     wait_until(lambda: confirmed(channel) == [1])
@@ -235,7 +237,7 @@ def test_a_large_batch_waits_for_acks_even_if_somebody_waits_for_it(
     settle(actor.system)
     assert store.begun == 2
     actor.ref.tell(Delete(QUEUE, held[:2]))
-    monkeypatch.setattr(persistence, "SECONDS_BETWEEN_LARGE", 0.0)
+    monkeypatch.setattr(committer, "SECONDS_BETWEEN_LARGE", 0.0)
     add(actor, channel, 9)
     actor.restarted()
     wait_until(lambda: confirmed(channel)[4:] == [5, 6, 7, 8, 9])
@@ -245,7 +247,7 @@ def test_a_large_batch_waits_for_acks_even_if_somebody_waits_for_it(
 def test_a_large_batch_is_encoded_little_by_little(
     start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(persistence, "ENTRIES_ENCODED_AT_ONCE", 2)
+    monkeypatch.setattr(committer, "ENTRIES_ENCODED_AT_ONCE", 2)
     actor = start()
     store.errors = [StoreFull("full")]
     add(actor, channel, *range(1, 10))
@@ -586,7 +588,7 @@ def test_a_full_store_is_emptied_first_and_publishers_wait(
 def test_a_full_store_makes_room_before_it_waits(
     start: Start, store: GatedStore, channel: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 3600.0)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 3600.0)
     actor = start()
     old = add(actor, channel, 1)
     wait_until(lambda: channel.told)
@@ -609,7 +611,7 @@ def test_a_full_store_is_emptied_in_as_small_parts_as_it_has_room_for(
     store.is_full, store.removed_at_most = True, 0
     add(actor, channel, 100)
     actor.ref.tell(Delete(QUEUE, old[:70]))
-    wait_until(lambda: actor._removed_at_once == 1)
+    wait_until(lambda: actor._committer._removed_at_once == 1)
     assert store.removals == []
     store.removed_at_most = 20
     actor.ref.tell(Delete(QUEUE, old[70:]))
@@ -625,15 +627,15 @@ def test_a_full_store_is_emptied_in_as_small_parts_as_it_has_room_for(
 def test_a_failing_disk_is_tried_again_more_and_more_rarely(
     start: Start, store: GatedStore, channel: Listener, broker: Listener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.001)
-    monkeypatch.setattr(persistence, "LONGEST_PAUSE_SECONDS", 0.004)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(committer, "LONGEST_PAUSE_SECONDS", 0.004)
     actor = start()
     store.errors = [StoreError("input/output error") for _ in range(5)]
     pauses = []
     add(actor, channel, 1)
     for failed in range(1, 6):
         wait_until(partial(lambda count: actor.snapshot()["failed_commits"] >= count, failed))
-        pauses.append(actor._pause)
+        pauses.append(actor._committer.pause)
         add(actor, channel, failed + 1)
     wait_until(lambda: len(confirmed(channel)) == 6)
     assert pauses == sorted(pauses)
@@ -641,7 +643,7 @@ def test_a_failing_disk_is_tried_again_more_and_more_rarely(
     assert store.positions() == [1, 2, 3, 4, 5, 6]
     assert broker.told[0] == AlarmRaised(FAILING, "input/output error")
     assert broker.told[-1] == AlarmEnded(FAILING)
-    assert actor._pause == 0
+    assert actor._committer.pause == 0
 
 
 def test_publishers_wait_for_a_disk_that_is_behind(

@@ -20,6 +20,8 @@ from dispatchd.actors.connection import ConnectionActor
 from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.messages import (
     Add,
+    CommitDue,
+    CommitEnded,
     DeletePlaces,
     Deliver,
     Done,
@@ -55,8 +57,8 @@ FAILURES: list[tuple[type[Actor], type]] = [
     (ChannelActor, Got),
     (ChannelActor, Done),
     (persistence.PersistenceActor, Add),
-    (persistence.PersistenceActor, persistence.CommitDue),
-    (persistence.PersistenceActor, persistence.CommitEnded),
+    (persistence.PersistenceActor, CommitDue),
+    (persistence.PersistenceActor, CommitEnded),
     (QueueActor, OnDisk),
     (QueueActor, Fetched),
     (QueueActor, PlacesDeleted),

@@ -21,7 +21,7 @@ from pamqp.header import ContentHeader
 from pika.adapters.blocking_connection import BlockingConnection
 from unit.store.batches import contents_of
 
-from dispatchd.actors import persistence
+from dispatchd.actors import committer
 from dispatchd.config import Config
 from dispatchd.model.journal import Changes
 from dispatchd.server import Server
@@ -62,7 +62,7 @@ class Rig:
 
 @pytest.fixture
 def rig(monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.01)
     rig = Rig()
     yield rig
     rig.server.stop()

@@ -18,7 +18,7 @@ from pika.exceptions import ChannelClosedByBroker, ConnectionClosedByBroker, Nac
 from soak import cases, seeded
 from unit.store.batches import contents_of
 
-from dispatchd.actors import failures, persistence
+from dispatchd.actors import committer, failures
 from dispatchd.actors.channel import ChannelActor
 from dispatchd.actors.connection import ConnectionActor
 from dispatchd.actors.exchange import ExchangeActor
@@ -26,6 +26,7 @@ from dispatchd.actors.messages import (
     Accepted,
     Add,
     Arrived,
+    CommitEnded,
     Deliver,
     Dispatch,
     Enqueue,
@@ -34,7 +35,7 @@ from dispatchd.actors.messages import (
     Route,
     Settle,
 )
-from dispatchd.actors.persistence import CommitEnded, PersistenceActor
+from dispatchd.actors.persistence import PersistenceActor
 from dispatchd.actors.queue import QueueActor
 from dispatchd.actors.runtime import Actor
 from dispatchd.actors.vhost import VhostActor
@@ -357,7 +358,7 @@ def test_a_message_that_persistence_failed_on_is_nacked(running: Broker, bystand
 
 
 def test_confirms_wait_while_the_store_is_full(running: Broker, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistence, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(committer, "RETRY_SECONDS", 0.01)
     other = running.channel()
     actor = running.actor(PersistenceActor, STORE)
     running.store.is_full = True
