@@ -153,19 +153,17 @@ class ConnectionActor(Inspectable):
     def _hand_out(self, batches: dict[int, list[ChannelInput]]) -> None:
         for number, inputs in batches.items():
             try:
-                self._channel(number, inputs[0]).tell(Arrived(inputs))
+                channel = self._channels.get(number) if self._state is OPEN else None
+                (channel or self._open_channel(number, inputs[0])).tell(Arrived(inputs))
             except AmqpError as error:
                 error.blame(*inputs[0].first_method_ids())
                 self._transport.grant(sum(arrived.cost for arrived in inputs))
                 self._close_with(error)
         batches.clear()
 
-    def _channel(self, number: int, first: ChannelInput) -> Ref:
+    def _open_channel(self, number: int, first: ChannelInput) -> Ref:
         if self._session is None or self._state is not OPEN:
             raise CommandInvalid(f"a frame for channel {number} before connection.open")
-        channel = self._channels.get(number)
-        if channel is not None:
-            return channel
         if not isinstance(first.method, m.ChannelOpen):
             raise ChannelError("expected 'channel.open'")
         count = len(self._channels)

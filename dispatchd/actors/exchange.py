@@ -85,7 +85,7 @@ class ExchangeActor(Inspectable):
         told: Told = []
         queues = exchanges = 0
         trace = publishing.trace
-        for destination, routed in self._router.route(messages, self._find_alternate()):
+        for destination, routed in self._router.route(messages, self._find_alternate() if self._alternate else None):
             self._published_out += len(routed)
             if destination.is_queue:
                 queues += 1
@@ -117,9 +117,7 @@ class ExchangeActor(Inspectable):
             self._deduplication.forget(message.messages)
 
     def _find_alternate(self) -> Destination | None:
-        """The alternate exchange. There need not be one with that name, and the default exchange is none."""
-        if not self._alternate:
-            return None
+        """The alternate exchange. There need not be one with that name."""
         exchange = self._catalogue.exchanges.get(self._alternate)
         return None if exchange is None else exchange.destination
 

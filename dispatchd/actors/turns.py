@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from time import perf_counter_ns
-from typing import Final
+from typing import Any, Final
 
 import gevent
 from mypy_extensions import mypyc_attr
@@ -53,10 +53,11 @@ class Turns:
     Whoever waits in the middle of his turn has the greenlet for himself until he is done; another one serves the rest.
     """
 
-    __slots__ = ("_due", "_end_of_slice", "_is_called", "_served_first", "_serving", "_short", "idle")
+    __slots__ = ("_due", "_end_of_slice", "_is_called", "_loop", "_served_first", "_serving", "_short", "idle")
 
     def __init__(self) -> None:
         self.idle: list[Worker] = []
+        self._loop: Any = gevent.get_hub().loop
         self._due: deque[TurnTaker] = deque()
         self._short: deque[TurnTaker] = deque()
         self._served_first = 0
@@ -72,7 +73,7 @@ class Turns:
         (self._short if who.is_short else self._due).append(who)
         if not self._is_called:
             self._is_called = True
-            gevent.get_hub().loop.run_callback(self._serve)
+            self._loop.run_callback(self._serve)
 
     def _serve(self) -> None:
         """Called by the loop. The hub comes back here when the worker that it switches to waits for something."""
@@ -85,7 +86,7 @@ class Turns:
             worker.switch()
             self._serving = None
         if self._due or self._short:
-            gevent.get_hub().loop.run_callback(self._serve)
+            self._loop.run_callback(self._serve)
         else:
             self._is_called = False
 
