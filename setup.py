@@ -18,7 +18,7 @@ COMPILED = (
     "dispatchd/model",
     "dispatchd/perf/counting",
     "dispatchd/actors/ages.py",
-    "dispatchd/actors/alarm.py",
+    "dispatchd/actors/clock.py",
     "dispatchd/actors/committer.py",
     "dispatchd/actors/duty.py",
     "dispatchd/actors/held_credit.py",

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import gevent
 
+from dispatchd.actors.clock import now_ms
 from dispatchd.model.entry import NEVER
 
 if TYPE_CHECKING:
@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 
 LONGEST_TIMER_SECONDS = 3600.0
 """A timer that is further away looks again when it is over: libev's are not made for weeks."""
-
-
-def now_ms() -> int:
-    """Unix time in ms: it goes on while the broker is stopped."""
-    return time.time_ns() // 1_000_000
 
 
 class Alarm:

@@ -28,6 +28,7 @@ from dispatchd.actors.messages import (
     Request,
     Retire,
     Routed,
+    Settle,
     Settled,
     Subscribe,
     TransactionCommitted,
@@ -51,6 +52,8 @@ OPENING = "opening"
 OPEN = "open"
 CLOSING = "closing"
 CLOSED = "closed"
+
+_BASIC_ACK = m.BasicAck()  # to be blamed
 
 
 class ChannelActor(ChannelMethods):
@@ -100,9 +103,12 @@ class ChannelActor(ChannelMethods):
         self._publisher.owe(arrived.cost)
         del self._backlog[0]
         if arrived.acks:
-            self._acknowledge(arrived.acks)
+            self._settle(arrived.acks, _BASIC_ACK, Settle)
         if arrived.published:
-            self._publish(arrived)
+            if self._transaction is None:
+                self._publisher.publish(arrived.published)
+            else:
+                self._keep(self._transaction, arrived)
         if arrived.error is not None:
             raise arrived.error
         if arrived.method is not None:
@@ -212,7 +218,8 @@ class ChannelActor(ChannelMethods):
         if message.returned:
             self._publisher.give_back_returned(message.returned)
         self._publisher.progress(publishing)
-        self._progressed()
+        if self._waiting_for or self._committing:
+            self._progressed()
 
     @receives(Accepted)
     def on_accepted(self, message: Accepted) -> None:
@@ -222,7 +229,8 @@ class ChannelActor(ChannelMethods):
         self._publisher.heard(publishing, refused, accepted=1, held=message.held, uncommitted=message.stored)
         self.answered(told)
         self._publisher.progress(publishing)
-        self._progressed()
+        if self._waiting_for or self._committing:
+            self._progressed()
 
     @receives(Released)
     def on_released(self, message: Released) -> None:
@@ -243,12 +251,11 @@ class ChannelActor(ChannelMethods):
         self.answered(told)
         for publishing in message.publishings:
             self._publisher.progress(publishing)
-        self._progressed()
+        if self._waiting_for or self._committing:
+            self._progressed()
 
     def _progressed(self) -> None:
-        """Go on with what waits for what was published before it, if anything does."""
-        if self._waiting_for is None and self._committing is None and not (self._backlog or self._disconnected):
-            return
+        """Go on with what waits for what was published before it."""
         try:
             self._resume()
         except AmqpError as error:

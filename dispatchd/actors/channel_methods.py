@@ -16,7 +16,6 @@ from dispatchd.actors.messages import (
     LookForOverdue,
     Request,
     Requeue,
-    Settle,
     Subscribe,
 )
 from dispatchd.actors.publisher import Publisher
@@ -84,20 +83,11 @@ class ChannelMethods(Inspectable):
             error.blame(*m.method_ids(method))
             raise
 
-    def _publish(self, arrived: ChannelInput) -> None:
-        try:
-            if self._transaction is None:
-                self._publisher.publish(arrived.published)
-            else:
-                self._publisher.give_back(arrived.cost)
-                self._publisher.check(arrived.published)
-                self._transaction.published.extend(arrived.published)
-        except AmqpError as error:
-            error.blame(*m.method_ids(m.BasicPublish()))
-            raise
-
-    def _acknowledge(self, acks: list[Any]) -> None:
-        self._settle(acks, m.BasicAck(), Settle)
+    def _keep(self, transaction: Transaction, arrived: ChannelInput) -> None:
+        """What is published in a transaction waits for its commit."""
+        self._publisher.give_back(arrived.cost)
+        self._publisher.check(arrived.published)
+        transaction.published.extend(arrived.published)
 
     def _settle(self, acks: list[int], method: m.Method, outcome: Outcome) -> None:
         if self._transaction is None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from dispatchd.actors.alarm import Alarm, now_ms
+from dispatchd.actors.alarm import Alarm
+from dispatchd.actors.clock import now_ms
 from dispatchd.actors.exchange import ExchangeActor
 from dispatchd.actors.messages import (
     Accepted,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from dispatchd.actors.messages import Forget, Route
 from dispatchd.actors.runtime import Telling, Told, tell_all
+from dispatchd.amqp import methods as m
 from dispatchd.amqp.encoder import encode_return
-from dispatchd.amqp.errors import NO_ROUTE
+from dispatchd.amqp.errors import NO_ROUTE, AmqpError
 from dispatchd.model.confirms import ConfirmLedger
 from dispatchd.model.publishes import by_exchange, publishable
 from dispatchd.model.router import Publishing
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from dispatchd.actors.session import Session
     from dispatchd.amqp.message import Message
     from dispatchd.model.transaction import Transaction
+
+_BASIC_PUBLISH: Final = m.method_ids(m.BasicPublish())
 
 
 class Publisher:
@@ -68,10 +71,10 @@ class Publisher:
     def publish(self, messages: list[Message]) -> None:
         """Send messages on their way; the credit that is owed for them comes back with the answers.
 
-        Raises an AmqpError for the first message that can't be published; those before it are on their way then, and
-        those behind it are not.
+        Raises an AmqpError, which blames basic.publish, for the first message that can't be published; those before it
+        are on their way then, and those behind it are not.
         """
-        messages, error = publishable(messages, self._access, self._catalogue, self.reply_address)
+        messages, error = self._publishable(messages)
         if self.confirms is not None:
             self.confirms.number(messages)
         self._sizes.note(messages)
@@ -109,9 +112,15 @@ class Publisher:
 
     def check(self, messages: list[Message]) -> None:
         """Raise what publishing these would raise, without doing it."""
-        _, error = publishable(messages, self._access, self._catalogue, self.reply_address)
+        _, error = self._publishable(messages)
         if error is not None:
             raise error
+
+    def _publishable(self, messages: list[Message]) -> tuple[list[Message], AmqpError | None]:
+        messages, error = publishable(messages, self._access, self._catalogue, self.reply_address)
+        if error is not None:
+            error.blame(*_BASIC_PUBLISH)
+        return messages, error
 
     def heard(
         self, publishing: Publishing, refused: list[Message], *, accepted: int = 0, held: int = 0, uncommitted: int = 0

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from dispatchd.actors.ages import Ages
-from dispatchd.actors.alarm import now_ms
+from dispatchd.actors.clock import now_ms
 from dispatchd.actors.messages import (
     Accepted,
     Add,

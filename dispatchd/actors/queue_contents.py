@@ -10,7 +10,8 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dispatchd.actors.ages import Ages
-from dispatchd.actors.alarm import Alarm, now_ms
+from dispatchd.actors.alarm import Alarm
+from dispatchd.actors.clock import now_ms
 from dispatchd.actors.dead_letterer import DeadLetterer
 from dispatchd.actors.held_credit import HeldCredit
 from dispatchd.actors.inspection import Inspectable

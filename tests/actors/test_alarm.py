@@ -7,7 +7,8 @@ import pytest
 from actors.harness import Listener, wait_until
 
 from dispatchd.actors import alarm
-from dispatchd.actors.alarm import Alarm, now_ms
+from dispatchd.actors.alarm import Alarm
+from dispatchd.actors.clock import now_ms
 from dispatchd.actors.messages import Dispatch
 from dispatchd.model.entry import NEVER
 

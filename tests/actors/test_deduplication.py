@@ -183,11 +183,11 @@ def test_an_exchange_that_failed_takes_what_it_refused(
     send(client, "a", exchange="x")
     acked(client)
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise ValueError
 
     with monkeypatch.context() as patched:
-        patched.setattr(exchange, "_find_alternate", fail)
+        patched.setattr(exchange, "_routing", fail)
         send(client, "b", exchange="x")
         refused(client)
     for value in "ab":
