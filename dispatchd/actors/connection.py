@@ -137,29 +137,39 @@ class ConnectionActor(Inspectable):
     def on_arrived(self, message: Arrived) -> None:
         """Hand what came to the channels that it is for, and act on what is for the connection."""
         self.answered()
-        batches: dict[int, list[ChannelInput]] = {}
-        for arrived in message.inputs:
-            if arrived.channel == 0:
-                self._hand_out(batches)
-                self._take(arrived)
-            else:
-                batches.setdefault(arrived.channel, []).append(arrived)
-        self._hand_out(batches)
+        inputs = message.inputs
+        if len(inputs) == 1 and inputs[0].channel:
+            self._hand_over(inputs[0].channel, inputs)
+        else:
+            self._sort(inputs)
         if self._reason_to_block and (self._transport.unfinished or any(each.published for each in message.inputs)):
             self._block()
         if message.failure is not None:
             self._close_with(message.failure)
 
+    def _sort(self, inputs: list[ChannelInput]) -> None:
+        batches: dict[int, list[ChannelInput]] = {}
+        for arrived in inputs:
+            if arrived.channel:
+                batches.setdefault(arrived.channel, []).append(arrived)
+            else:
+                self._hand_out(batches)
+                self._take(arrived)
+        self._hand_out(batches)
+
     def _hand_out(self, batches: dict[int, list[ChannelInput]]) -> None:
         for number, inputs in batches.items():
-            try:
-                channel = self._channels.get(number) if self._state is OPEN else None
-                (channel or self._open_channel(number, inputs[0])).tell(Arrived(inputs))
-            except AmqpError as error:
-                error.blame(*inputs[0].first_method_ids())
-                self._transport.grant(sum(arrived.cost for arrived in inputs))
-                self._close_with(error)
+            self._hand_over(number, inputs)
         batches.clear()
+
+    def _hand_over(self, number: int, inputs: list[ChannelInput]) -> None:
+        try:
+            channel = self._channels.get(number) if self._state is OPEN else None
+            (channel or self._open_channel(number, inputs[0])).tell(Arrived(inputs))
+        except AmqpError as error:
+            error.blame(*inputs[0].first_method_ids())
+            self._transport.grant(sum(arrived.cost for arrived in inputs))
+            self._close_with(error)
 
     def _open_channel(self, number: int, first: ChannelInput) -> Ref:
         if self._session is None or self._state is not OPEN:

@@ -26,8 +26,7 @@ from dispatchd.model.deduplication import make_deduplication
 from dispatchd.model.exchanges.default import DefaultRoutes
 from dispatchd.model.exchanges.recent_history import make_history
 from dispatchd.model.exchanges.types import make_routing_table
-from dispatchd.model.publishes import mandatory
-from dispatchd.model.router import Publishing, Router, unroutable
+from dispatchd.model.router import Publishing, Router
 
 if TYPE_CHECKING:
     from dispatchd.amqp.message import Message
@@ -96,9 +95,7 @@ class ExchangeActor(Inspectable):
                 exchanges += 1
                 told.append((destination.ref, Route(publishing, routed)))
         if publishing.hops + exchanges == 1:
-            lost = unroutable(publishing.messages)
-            returned = mandatory(lost)
-            publishing.dropped = len(lost) - len(returned)
+            returned = publishing.unrouted()
             if returned or not publishing.awaiting + queues:
                 told.append((publishing.channel, Routed(publishing, returned)))
         if self._history is not None:

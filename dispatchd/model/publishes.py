@@ -126,8 +126,3 @@ def by_channel(publishings: list[Publishing]) -> list[tuple[Any, list[Publishing
         else:
             group.append(publishing)
     return list(groups.items())
-
-
-def mandatory(messages: list[Message]) -> list[Message]:
-    """Those that are to be returned to their publisher when no queue takes them."""
-    return [message for message in messages if message.mandatory]

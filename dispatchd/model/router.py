@@ -63,6 +63,13 @@ class Publishing:
         """
         return self.awaiting <= 1 and self.hops == 0
 
+    def unrouted(self) -> list[Message]:
+        """What is to go back to its publisher, now that every exchange has routed all: no queue took it."""
+        lost = unroutable(self.messages)
+        returned = [message for message in lost if message.mandatory]
+        self.dropped = len(lost) - len(returned)
+        return returned
+
 
 class Router:
     """Groups the messages of a batch by destination, as the bindings of one exchange say."""

@@ -9,7 +9,7 @@ from dispatchd.amqp.properties import Properties, decode_properties
 from dispatchd.model.access import unrestricted
 from dispatchd.model.catalogue import Catalogue
 from dispatchd.model.direct_replies import REPLY_TO
-from dispatchd.model.publishes import by_exchange, mandatory, publishable
+from dispatchd.model.publishes import by_exchange, publishable
 
 GUEST = unrestricted("guest", "/")
 
@@ -105,8 +105,3 @@ def test_what_comes_before_a_message_that_is_refused_is_published(
     assert messages == before
     assert isinstance(error, AmqpError)
     assert error.text == text
-
-
-def test_mandatory_messages_are_picked_in_order() -> None:
-    messages = [message(b"1", mandatory=True), message(b"2"), message(b"3", mandatory=True)]
-    assert [one.body for one in mandatory(messages)] == [b"1", b"3"]

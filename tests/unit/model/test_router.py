@@ -209,3 +209,12 @@ def test_a_publishing_starts_with_one_exchange_to_go() -> None:
     assert publishing.messages is batch
     assert (publishing.channel, publishing.cost, publishing.confirm) == ("channel", 10, True)
     assert (publishing.hops, publishing.awaiting, publishing.refused) == (1, 0, [])
+
+
+def test_what_is_mandatory_and_found_no_queue_goes_back_in_its_order() -> None:
+    lost, taken = [message("none") for _ in range(4)], message("q")
+    lost[0].mandatory = lost[2].mandatory = taken.mandatory = True
+    publishing = Publishing("channel", [lost[0], lost[1], taken, lost[2], lost[3]], 10, True)
+    Router(DefaultRoutes({"q": queue("q")}, ReplyAddresses(os.urandom))).route(publishing.messages)
+    assert publishing.unrouted() == [lost[0], lost[2]]
+    assert publishing.dropped == 2
