@@ -142,12 +142,13 @@ class ConnectionActor(Inspectable):
             self._hand_over(inputs[0].channel, inputs)
         else:
             self._sort(inputs)
-        if self._reason_to_block and (self._transport.unfinished or any(each.published for each in message.inputs)):
+        if self._reason_to_block and (self._transport.unfinished or any(each.published for each in inputs)):
             self._block()
         if message.failure is not None:
             self._close_with(message.failure)
 
     def _sort(self, inputs: list[ChannelInput]) -> None:
+        """What is for the connection keeps its place among what is for channels."""
         batches: dict[int, list[ChannelInput]] = {}
         for arrived in inputs:
             if arrived.channel:
